@@ -1,0 +1,1 @@
+"""What every floor may use: settings, refusals, the clock, ids, secrets."""

@@ -1,0 +1,128 @@
+"""Every setting Stampwire reads from the environment, with its default."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AliasChoices, Field, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from core.errors import Denied
+
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+def _also(name: str, platform: str) -> AliasChoices:
+    """Our own variable, else the one that hosting platforms set."""
+    return AliasChoices(name, platform)
+
+
+class MissingSetting(Denied):
+    """A setting that this deployment cannot do without."""
+
+
+class Settings(BaseSettings):
+    """The defaults run the whole system in one process, on SQLite and memory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STAMPWIRE_",
+        frozen=True,
+        populate_by_name=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # a wrong setting is told of beside secrets
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        8000,
+        validation_alias=_also("STAMPWIRE_PORT", "PORT"),
+        description="Port to listen on; `PORT` is read where it is absent.",
+    )
+    data_dir: Path = Field(
+        Path("var"), description="Folder of the SQLite file, the made secret key and `demo.json`."
+    )
+    database_url: str = Field(
+        "",
+        validation_alias=_also("STAMPWIRE_DATABASE_URL", "DATABASE_URL"),
+        description=(
+            "`sqlite:///path/to/file` or `postgresql://…` (also `postgres://`); empty means "
+            "`stampwire.db` in the data dir. `DATABASE_URL` is read where it is absent."
+        ),
+    )
+    broadcast_url: str = Field(
+        "",
+        validation_alias=_also("STAMPWIRE_BROADCAST_URL", "REDIS_URL"),
+        description=(
+            "The doorbell between processes: `memory://`, `redis://…` or `postgres://…`; empty "
+            "means memory on SQLite and the database itself on PostgreSQL. `REDIS_URL` is read "
+            "where it is absent."
+        ),
+    )
+    demo: bool = Field(False, description="Make the demo café at the first start.")
+    secret_key: str = Field(
+        "",
+        description=(
+            "32 random bytes in base64; peppers and encryption keys derive from it. Made once in "
+            "the data dir on SQLite, required elsewhere. Former keys may follow, comma-separated."
+        ),
+    )
+    public_url: str = Field(
+        "", description="The address customers and partners reach us at; empty means host and port."
+    )
+    allowed_origins: Words = Field(
+        (), description="Origins of browser apps that may call us, exact, comma-separated."
+    )
+    trusted_proxies: Words = Field(
+        (), description="Addresses whose `X-Forwarded-*` headers are believed, comma-separated."
+    )
+    trusted_hosts: Words = Field(
+        (), description="Host names we answer to, comma-separated; empty means any."
+    )
+    operator_key: str = Field(
+        "", description="The key that may create businesses over the API; empty means nobody."
+    )
+    allow_insecure_webhooks: bool = Field(
+        False,
+        description="Admit webhook endpoints by http and on loopback. For development only.",
+    )
+    log_level: str = Field("info", description="`debug`, `info`, `warning` or `error`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_words(cls, values: dict[str, object]) -> dict[str, object]:
+        for name in ("allowed_origins", "trusted_proxies", "trusted_hosts"):
+            for key in (name, f"STAMPWIRE_{name.upper()}", f"stampwire_{name}"):
+                if isinstance(text := values.get(key), str):
+                    values[key] = tuple(word.strip() for word in text.split(",") if word.strip())
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.is_sqlite and not self.secret_key:
+            message = "STAMPWIRE_SECRET_KEY is required with PostgreSQL (32 random bytes, base64)."
+            raise ValueError(message)
+        return self
+
+    @cached_property
+    def database(self) -> str:
+        """The database's URL in full, as `sqlite:///…` or `postgresql://…`."""
+        if not self.database_url:
+            return f"sqlite:///{self.data_dir / 'stampwire.db'}"
+        return self.database_url.replace("postgres://", "postgresql://", 1)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is the embedded mode: one server process on one file."""
+        return self.database.startswith("sqlite:")
+
+    @cached_property
+    def broadcast(self) -> str:
+        """The doorbell's URL in full."""
+        if self.broadcast_url:
+            return self.broadcast_url
+        return "memory://" if self.is_sqlite else self.database
+
+    @cached_property
+    def url(self) -> str:
+        """The public address, without a slash at the end."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
