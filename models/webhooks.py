@@ -1,0 +1,200 @@
+"""Webhook endpoints: cursors over the log, their secrets, exceptions and attempts."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from sqlalchemy import BigInteger, Index
+from sqlmodel import Field
+
+from models.base import Json, Row, UtcTimestamp, words
+from models.businesses import Vocabulary
+from models.staff import Actor, Role
+
+
+class Ordering(StrEnum):
+    """In which order an endpoint is served.
+
+    NONE: side by side; a late event does not hold up others.
+    CARD: the events of one card in their order.
+    STRICT: all events in the order of the log, one after the other.
+    """
+
+    NONE = "none"
+    CARD = "card"
+    STRICT = "strict"
+
+
+class EndpointStatus(StrEnum):
+    """Whether an endpoint is served.
+
+    ACTIVE: it is sent what happens.
+    PAUSED: somebody paused it; it catches up when it is resumed.
+    DISABLED: it failed for too long, or refused for good.
+    """
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
+class DeliveryState(StrEnum):
+    """Why an event of an endpoint is not simply delivered: the exceptions to the cursor.
+
+    RETRY: it failed and is tried again later.
+    PARKED: it waits for an earlier event of its card.
+    DEAD: all tries failed; only a redelivery sends it again.
+    """
+
+    RETRY = "retry"
+    PARKED = "parked"
+    DEAD = "dead"
+
+
+class DeliveryStatus(StrEnum):
+    """How far an event has come on its way to an endpoint.
+
+    PENDING: it was not sent yet.
+    SUCCEEDED: the receiver has it.
+    RETRYING: it failed and is tried again.
+    PARKED: it waits for an earlier event of its card.
+    DEAD: it failed and is not tried again by itself; redeliver it.
+    """
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    RETRYING = "retrying"
+    PARKED = "parked"
+    DEAD = "dead"
+
+
+class AttemptKind(StrEnum):
+    """Why a request was made.
+
+    DELIVERY: an event was due.
+    TEST: somebody asked for a sample.
+    REDELIVERY: somebody asked for this event again.
+    REPLAY: somebody asked for a part of the log again.
+    """
+
+    DELIVERY = "delivery"
+    TEST = "test"
+    REDELIVERY = "redelivery"
+    REPLAY = "replay"
+
+
+class AttemptStatus(StrEnum):
+    """How a request went.
+
+    PENDING: under way.
+    SUCCEEDED: the receiver answered 2xx.
+    FAILED: any other answer, or none.
+    """
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class WebhookEndpoint(Row, table=True):
+    """Where a partner receives events. All up to `cursor` is done, but for its delivery rows.
+
+    An endpoint is leased as a whole: `lease_epoch` fences off whoever lost the lease.
+    """
+
+    __tablename__ = "webhook_endpoint"
+    prefix: ClassVar[str] = "we"
+    __table_args__ = (Index("endpoint_due", "status", "next_attempt_at", "lease_until"),)
+
+    id: str = Field(primary_key=True)
+    business_id: str = Field(foreign_key="business.id", index=True)
+    name: str | None = None
+    url: str
+    types: list[str] | None = Field(default=None, sa_type=Json)
+    vocabulary: Vocabulary = Field(sa_type=words(Vocabulary))
+    ordering: Ordering = Field(default=Ordering.NONE, sa_type=words(Ordering))
+    headers: str | None = None
+    include_contact: bool = False
+    document: str | None = None
+    is_rest_hook: bool = False
+    status: EndpointStatus = Field(default=EndpointStatus.ACTIVE, sa_type=words(EndpointStatus))
+    disabled_reason: str | None = None
+    cursor_sequence: int = Field(sa_type=BigInteger)
+    last_due_id: str | None = None
+    created_at: datetime = Field(sa_type=UtcTimestamp)
+    created_by_id: str | None = None
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    next_attempt_at: datetime = Field(sa_type=UtcTimestamp)
+    retry_due_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    failing_since: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    failures: int = 0
+    last_success_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    lease_owner: str | None = None
+    lease_epoch: int = 0
+    lease_until: datetime = Field(sa_type=UtcTimestamp)
+
+    def is_visible_to(self, actor: Actor) -> bool:
+        """Whether an actor may see it: a scanner only those it created."""
+        mine = actor.role is not Role.SCANNER or self.created_by_id == actor.staff_id
+        return mine and self.deleted_at is None
+
+    def wants(self, event_type: str) -> bool:
+        """Whether this endpoint is due events of this type; no list means the thirteen."""
+        if self.types is None:
+            return event_type != "operation_voided"
+        return event_type in self.types
+
+
+class SigningSecret(Row, table=True):
+    """A secret with which an endpoint's requests are signed, encrypted at rest."""
+
+    __tablename__ = "signing_secret"
+    prefix: ClassVar[str] = "sec"
+
+    id: str = Field(primary_key=True)
+    business_id: str = Field(foreign_key="business.id", index=True)
+    endpoint_id: str = Field(foreign_key="webhook_endpoint.id", index=True)
+    ciphertext: str
+    created_at: datetime = Field(sa_type=UtcTimestamp)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+
+
+class Delivery(Row, table=True):
+    """An exception: an event at or below the cursor that is not delivered (yet)."""
+
+    __table_args__ = (Index("delivery_due", "endpoint_id", "state", "next_attempt_at"),)
+
+    endpoint_id: str = Field(foreign_key="webhook_endpoint.id", primary_key=True)
+    sequence: int = Field(primary_key=True, sa_type=BigInteger)
+    business_id: str = Field(foreign_key="business.id", index=True)
+    card_id: str | None = None
+    previous_id: str | None = None
+    state: DeliveryState = Field(sa_type=words(DeliveryState))
+    tries: int = 0
+    next_attempt_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    last_error: str | None = None
+
+
+class Attempt(Row, table=True):
+    """One HTTP request to an endpoint, and what came of it."""
+
+    prefix: ClassVar[str] = "att"
+    __table_args__ = (
+        Index("attempt_of_endpoint", "endpoint_id", "sequence", "number"),
+        Index("attempt_by_time", "endpoint_id", "id"),
+    )
+
+    id: str = Field(primary_key=True)
+    business_id: str = Field(foreign_key="business.id", index=True)
+    endpoint_id: str = Field(foreign_key="webhook_endpoint.id")
+    event_id: str | None = None
+    sequence: int = Field(sa_type=BigInteger)
+    number: int = 1
+    kind: AttemptKind = Field(default=AttemptKind.DELIVERY, sa_type=words(AttemptKind))
+    status: AttemptStatus = Field(sa_type=words(AttemptStatus))
+    started_at: datetime = Field(sa_type=UtcTimestamp)
+    duration_ms: int | None = None
+    response_status: int | None = None
+    response_head: str | None = None
+    error: str | None = None
+    remote_address: str | None = None
