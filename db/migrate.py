@@ -1,0 +1,43 @@
+"""Migrations: bring a database up to date."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+from db.revision import FOLDER
+
+
+def upgrade(url: str) -> None:
+    """Bring the database up to date. Not to be called from a running event loop.
+
+    Several processes may do so at once: one works, the others wait.
+    """
+    if url.startswith("sqlite:///"):
+        with _alone(Path(url.removeprefix("sqlite:///")).parent):
+            command.upgrade(_config(url), "head")
+    else:
+        command.upgrade(_config(url), "head")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep others out of the folder; SQLite's own lock ends with each step of a migration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _config(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    config.attributes["url"] = url
+    return config

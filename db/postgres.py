@@ -1,0 +1,267 @@
+"""PostgreSQL: asyncpg, with a lean pool of our own.
+
+asyncpg's pool resets a connection on every release, a round trip that was measured to cost as
+much as a statement. Ours keeps connections as they are and remembers in whose name each speaks:
+the role and the business are set when a lease changes them, and row-level security does the rest.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+
+from core.errors import BadUserInput, Locked, Overloaded
+from core.ids import is_id
+from db.statements import POSTGRESQL, Compiled
+from db.transaction import Database, Taken, Transaction, Work
+
+T = TypeVar("T")
+_WAITING = 2_000
+_PATIENCE = 10.0
+_TRIES = 3
+_SETTINGS = {
+    "application_name": "stampwire",
+    "statement_timeout": "15000",
+    "lock_timeout": "2000",
+    "idle_in_transaction_session_timeout": "30000",
+}
+_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class PostgresDatabase(Database):
+    """A PostgreSQL server; every connection acts as `stampwire_app` or `stampwire_system`."""
+
+    def __init__(self, url: str, size: int = 10) -> None:
+        self._url = url
+        self._size = size
+        self._free: deque[_Connection] = deque()
+        self._waiting: deque[asyncio.Future[_Connection | None]] = deque()
+        self._made = 0
+        self._roles = True
+
+    async def open(self) -> None:
+        connection = await self._new_connection()
+        self._roles = await connection.wire.fetchval(
+            "SELECT count(*) = 2 FROM pg_roles "
+            "WHERE rolname IN ('stampwire_app', 'stampwire_system') "
+            "AND pg_has_role(oid, 'MEMBER')"
+        )
+        self._made = 1
+        self._free.append(connection)
+
+    async def close(self) -> None:
+        self._size = 0
+        while self._free:
+            await self._free.pop().wire.close(timeout=5)
+
+    async def write(self, business: str | None, work: Work[T]) -> T:
+        return await self._transact(business, work, keeps=True)
+
+    async def rehearse(self, business: str | None, work: Work[T]) -> T:
+        return await self._transact(business, work, keeps=False)
+
+    async def read(self, business: str | None, work: Work[T]) -> T:
+        async with self._lease(business) as connection:
+            await connection.speak_for(business, roles=self._roles)
+            return await work(PostgresTransaction(business, connection.wire))
+
+    async def snapshot(self, business: str | None, work: Work[T]) -> T:
+        async with self._lease(business) as connection:
+            wire = connection.wire
+            begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+            await connection.speak_for(business, roles=self._roles, then=begin)
+            try:
+                return await work(PostgresTransaction(business, wire))
+            finally:
+                if not wire.is_closed():
+                    await wire.execute("ROLLBACK")
+
+    async def forget(self) -> None:
+        """Nothing: dead rows are the server's own to sweep out (docs/running.md)."""
+
+    async def _transact(self, business: str | None, work: Work[T], *, keeps: bool) -> T:
+        for left in reversed(range(_TRIES)):
+            try:
+                return await self._transact_once(business, work, keeps=keeps)
+            except _AGAIN:
+                if not left:
+                    raise Overloaded from None
+            except Taken:
+                # Somebody was quicker between our look and our insert: the next look finds it.
+                if not left:
+                    raise
+        raise AssertionError
+
+    async def _transact_once(self, business: str | None, work: Work[T], *, keeps: bool) -> T:
+        async with self._lease(business) as connection:
+            wire = connection.wire
+            await connection.speak_for(business, roles=self._roles, then="BEGIN")
+            tx = PostgresTransaction(business, wire)
+            try:
+                result = await work(tx)
+                if keeps:
+                    await tx.close()
+                ended = await wire.execute("COMMIT" if keeps else "ROLLBACK")
+                if keeps:
+                    _check_kept(ended)
+            except BaseException:
+                if not wire.is_closed():
+                    await wire.execute("ROLLBACK")
+                raise
+        if keeps:
+            self._committed(tx.heads)
+        return result
+
+    @asynccontextmanager
+    async def _lease(self, business: str | None) -> "AsyncIterator[_Connection]":
+        connection = await self._acquire(business)
+        try:
+            yield connection
+        except BaseException as error:
+            # A cancelled call may leave the wire in the middle of an answer, and nobody knows
+            # whether what it was told last (a role, a BEGIN) has come to pass.
+            is_known = isinstance(error, Exception) and not connection.wire.is_in_transaction()
+            if not is_known:
+                connection.wire.terminate()
+            raise
+        finally:
+            self._release(connection)
+
+    async def _acquire(self, business: str | None) -> "_Connection":
+        self._drop_dead()
+        for place, connection in enumerate(self._free):
+            if connection.business == business:
+                del self._free[place]
+                return connection
+        if self._free:
+            return self._free.popleft()
+        if self._made < self._size:
+            self._made += 1
+            try:
+                return await self._new_connection()
+            except BaseException:
+                self._made -= 1
+                self._hand_on(None)
+                raise
+        return await self._wait() or await self._acquire(business)
+
+    async def _wait(self) -> "_Connection | None":
+        """Wait for a connection, or for the room to make one."""
+        if len(self._waiting) >= _WAITING:
+            raise Overloaded
+        waiter: asyncio.Future[_Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled():
+                # It came in the very turn in which patience ended: it is the next one's.
+                given = waiter.result()
+                if given is None:
+                    self._hand_on(None)
+                else:
+                    self._release(given)
+            if isinstance(error, TimeoutError):
+                raise Overloaded from None
+            raise
+
+    def _drop_dead(self) -> None:
+        """Forget the free connections that ended meanwhile: the server was restarted, say."""
+        alive = [connection for connection in self._free if not connection.wire.is_closed()]
+        self._made -= len(self._free) - len(alive)
+        self._free = deque(alive)
+
+    def _release(self, connection: "_Connection") -> None:
+        if connection.wire.is_closed():
+            self._made -= 1
+            self._hand_on(None)
+        elif not self._hand_on(connection):
+            if self._size:
+                self._free.append(connection)
+            else:
+                connection.wire.terminate()
+
+    def _hand_on(self, connection: "_Connection | None") -> bool:
+        """Give a connection (or the room to make one) to whoever waited longest."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return True
+        return False
+
+    async def _new_connection(self) -> "_Connection":
+        wire = await asyncpg.connect(
+            self._url, statement_cache_size=512, server_settings=_SETTINGS, timeout=10
+        )
+        return _Connection(wire)
+
+
+class _Connection:
+    """A connection, and in whose name it speaks."""
+
+    def __init__(self, wire: "asyncpg.Connection[Any]") -> None:
+        self.wire = wire
+        self.business: str | None = None
+        self._speaks = False
+
+    async def speak_for(self, business: str | None, *, roles: bool, then: str = "") -> None:
+        """Make it speak for this business (None: the system); does nothing where it does."""
+        if self._speaks and self.business == business:
+            if then:
+                await self.wire.execute(then)
+            return
+        if business is not None and not is_id(business):
+            raise ValueError(business)
+        role = "stampwire_system" if business is None else "stampwire_app"
+        set_role = f"SET ROLE {role}; " if roles else ""
+        # In a transaction of its own, or the rollback of the work would undo it. Until that is
+        # answered, nobody knows for whom it speaks.
+        self._speaks, self.business = False, business
+        await self.wire.execute(
+            f"BEGIN; {set_role}SET stampwire.business = '{business or ''}'; COMMIT; {then}"
+        )
+        self._speaks = True
+
+
+def _check_kept(ended: str) -> None:
+    """What failed and was passed over makes the server roll back, politely."""
+    if ended != "COMMIT":
+        message = "A statement of the transaction had failed; nothing was stored."
+        raise RuntimeError(message)
+
+
+class PostgresTransaction(Transaction):
+    """A transaction on a leased connection."""
+
+    dialect = POSTGRESQL
+
+    def __init__(self, business: str | None, wire: "asyncpg.Connection[Any]") -> None:
+        super().__init__(business)
+        self._wire = wire
+
+    async def _fetch(self, compiled: Compiled, values: list[Any]) -> list[Any]:
+        try:
+            rows: list[Any] = await self._wire.fetch(compiled.sql, *values)
+        except asyncpg.LockNotAvailableError:
+            raise Locked from None
+        except asyncpg.UniqueViolationError as error:
+            raise Taken from error
+        except asyncpg.CharacterNotInRepertoireError:
+            raise BadUserInput("A text has a character that cannot be stored.") from None
+        return rows
+
+    async def _run(self, compiled: Compiled, values: list[Any]) -> int:
+        try:
+            status = await self._wire.execute(compiled.sql, *values)
+        except asyncpg.LockNotAvailableError:
+            raise Locked from None
+        except asyncpg.UniqueViolationError as error:
+            raise Taken from error
+        except asyncpg.CharacterNotInRepertoireError:
+            raise BadUserInput("A text has a character that cannot be stored.") from None
+        return int(status.rpartition(" ")[2])
