@@ -1,0 +1,1 @@
+"""The pusher: leases, sender, address guard, signatures, schedule."""
