@@ -1,0 +1,1 @@
+"""Other systems we speak with, one file or folder per counterpart."""
