@@ -1,0 +1,1 @@
+"""What the business can do: one function per operation, named as the business says it."""

@@ -1,0 +1,243 @@
+"""The postman: writes what campaigns have to say, and carries messages to their channels.
+
+Any number of them may run. A campaign's next recipients are written for under the lock of its
+row, and a message belongs to whoever took it from the outbox: see there what a crash leaves.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+import structlog
+
+from core.clock import Clock
+from db import Database, Transaction
+from events.stream import Stream
+from integrations.channels import Answer, Channels, ChannelSender, Letter, Rejected
+from models import Actor, Business, Campaign, Channel, Message
+from services import campaigns, outbox
+from services.outbox import UNKNOWN
+from services.text import cut
+
+HANDS = 8
+"""Hand-overs at once."""
+TAKEN_AT_ONCE = 100
+CAMPAIGNS_AT_ONCE = 20
+SEND_SECONDS = 30.0
+RECORD_SECONDS = 20.0
+"""How long the answers are tried to be stored; with the hand-over, less than a lease."""
+SAFETY_SECONDS = 2.0
+REST_SECONDS = 0.1
+DRAIN_SECONDS = 10.0
+
+log = structlog.get_logger("stampwire.postman")
+
+
+class Postman:
+    """One per process; letters of one business and channel go out together."""
+
+    def __init__(
+        self, database: Database, stream: Stream, channels: Channels, clock: Clock, url: str
+    ) -> None:
+        self._database = database
+        self._stream = stream
+        self._channels = channels
+        self._clock = clock
+        self._url = url
+        self._handing_over: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Carry messages until told to stop, or cancelled; what is in hand is finished."""
+        with self._stream.bell() as self._news:
+            try:
+                while not self._stopping:
+                    self._news.clear()
+                    try:
+                        did = await self.look()
+                    except Exception as error:  # noqa: BLE001 -- the next look may succeed
+                        log.warning("outbox not seen to", error=type(error).__name__)
+                        did = 0
+                    if not did:
+                        await self._wait_for_news()
+            finally:
+                await self.drain()
+
+    def stop(self) -> None:
+        """Begin nothing more; `run` ends when what is in hand was handed over."""
+        self._stopping = True
+        self._news.set()
+
+    async def take_over(self) -> None:
+        """Whoever had messages in hand is dead; only for the only worker there is."""
+        now = self._clock.now()
+        await self._database.write(None, lambda tx: outbox.take_over(tx, now))
+
+    async def look(self) -> int:
+        """Write what can be written, and begin to carry what waits; says how much that was."""
+        now = self._clock.now()
+
+        async def work(tx: Transaction) -> tuple[list[Message], list[Campaign], bool]:
+            return (
+                await outbox.lost(tx, now, TAKEN_AT_ONCE),
+                await campaigns.under_way(tx, CAMPAIGNS_AT_ONCE),
+                await outbox.anything_waits(tx, now),
+            )
+
+        lost, under_way, waits = await self._database.read(None, work)
+        did = len(lost)
+        for business_id, messages in _by_business(lost).items():
+            await self._record(business_id, messages, [UNKNOWN] * len(messages))
+        for campaign in under_way:
+            wrote = await self._write_next(campaign)
+            did, waits = did + wrote, waits or wrote
+        if waits and not self._stopping:
+            did += await self._take()
+        return did
+
+    async def sweep(self) -> int:
+        """Do all that can be done now, and wait until it is done; says how much it was."""
+        done = 0
+        while did := await self.look():
+            done += did
+            await asyncio.gather(*self._handing_over)
+        return done
+
+    async def finish(self, business_id: str, patience: float = 30.0) -> None:
+        """Send all that campaigns of a business have under way: before a test clock moves on.
+
+        What a channel wants to have later is left to the others.
+        """
+        end = asyncio.get_running_loop().time() + patience
+        while await self._database.read(business_id, campaigns.is_sending):
+            if not await self.sweep():
+                # Another postman has the last of it in hand.
+                if asyncio.get_running_loop().time() > end:
+                    return
+                await asyncio.sleep(0.02)
+
+    async def drain(self) -> None:
+        """Finish what is in hand, within ten seconds."""
+        self._stopping = True
+        if self._handing_over:
+            await asyncio.wait(self._handing_over, timeout=DRAIN_SECONDS)
+        for task in self._handing_over:
+            task.cancel()
+        await asyncio.gather(*self._handing_over, return_exceptions=True)
+
+    async def _wait_for_news(self) -> None:
+        try:
+            async with asyncio.timeout(SAFETY_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            return
+        # It rings at every stamp, and hardly ever for us.
+        await asyncio.sleep(REST_SECONDS)
+
+    async def _write_next(self, campaign: Campaign) -> bool:
+        async def work(tx: Transaction) -> bool:
+            actor, clock_now = await self._system(tx, campaign.business_id), self._clock.now()
+            now = actor.business.time(clock_now)
+            return await campaigns.write_next(tx, actor, campaign.id, now, clock_now)
+
+        return await self._database.write(campaign.business_id, work)
+
+    async def _take(self) -> int:
+        """Take messages from the outbox and begin to hand them over; says how many."""
+        if len(self._handing_over) >= HANDS:
+            await asyncio.wait(self._handing_over, return_when=asyncio.FIRST_COMPLETED)
+        now = self._clock.now()
+        taken = await self._database.write(None, lambda tx: outbox.claim(tx, now, TAKEN_AT_ONCE))
+        together: dict[tuple[str, Channel], list[Message]] = defaultdict(list)
+        for message in taken:
+            together[message.business_id, message.channel].append(message)
+        for (business_id, channel), messages in together.items():
+            sender = self._channels.sender(channel)
+            most = sender.most_letters if sender else len(messages)
+            for start in range(0, len(messages), most):
+                part = messages[start : start + most]
+                task = asyncio.create_task(
+                    self._hand_over(business_id, sender, part), name=f"postman-{channel}"
+                )
+                self._handing_over.add(task)
+                task.add_done_callback(self._handed_over)
+        return len(taken)
+
+    def _handed_over(self, task: asyncio.Task[None]) -> None:
+        self._handing_over.discard(task)
+        # The next recipients of its campaign may be written to now.
+        self._news.set()
+
+    async def _hand_over(
+        self, business_id: str, sender: ChannelSender | None, messages: Sequence[Message]
+    ) -> None:
+        answers = await self._answers(sender, messages)
+        try:
+            await self._record(business_id, messages, answers)
+        except Exception as error:  # noqa: BLE001 -- they are found in the outbox when the lease is over
+            log.warning("answers not stored", business=business_id, error=type(error).__name__)
+
+    async def _answers(
+        self, sender: ChannelSender | None, messages: Sequence[Message]
+    ) -> Sequence[Answer]:
+        if sender is None:
+            return [Rejected("channel not connected")] * len(messages)
+        letters = [self._letter(message, sender.most_text) for message in messages]
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                answers = await sender.send(letters)
+        except Exception as error:  # noqa: BLE001 -- whatever a provider does, we go on
+            log.warning("channel failed", channel=sender.channel, error=type(error).__name__)
+            answers = []
+        return answers if len(answers) == len(messages) else [UNKNOWN] * len(messages)
+
+    def _letter(self, message: Message, most_text: int) -> Letter:
+        return Letter(
+            id=message.id,
+            business_id=message.business_id,
+            customer_id=message.customer_id,
+            channel=message.channel,
+            address=message.address or "",
+            subject=message.subject,
+            text=cut(message.text, most_text),
+            url=f"{self._url}{message.url}" if message.url else None,
+        )
+
+    async def _record(
+        self, business_id: str, messages: Sequence[Message], answers: Sequence[Answer]
+    ) -> None:
+        """Store the answers; a database that is away for a moment is waited for."""
+
+        async def work(tx: Transaction) -> None:
+            actor, clock_now = await self._system(tx, business_id), self._clock.now()
+            now = actor.business.time(clock_now)
+            told = list(zip(messages, answers, strict=True))
+            await outbox.record_answers(tx, actor, told, now, clock_now)
+
+        loop = asyncio.get_running_loop()
+        end, pause = loop.time() + RECORD_SECONDS, 0.1
+        while True:
+            try:
+                await self._database.write(business_id, work)
+            except Exception:
+                if loop.time() + pause > end:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 5.0)
+            else:
+                return
+
+    @staticmethod
+    async def _system(tx: Transaction, business_id: str) -> Actor:
+        business = await tx.get(Business, business_id)
+        if business is None:
+            raise LookupError(business_id)
+        return Actor(business)
+
+
+def _by_business(messages: Sequence[Message]) -> dict[str, list[Message]]:
+    together: dict[str, list[Message]] = defaultdict(list)
+    for message in messages:
+        together[message.business_id].append(message)
+    return together
