@@ -1,0 +1,1 @@
+"""From a GraphQL field to one service call: the caller, the transaction, the outcome."""

@@ -1,0 +1,69 @@
+"""`node(id:)`: whatever a global id names, if it is the caller's and public."""
+
+from core.ids import prefix_of
+from models import (
+    ApiKey,
+    Business,
+    Campaign,
+    Card,
+    CardTemplate,
+    ClaimCode,
+    Customer,
+    EventRow,
+    ImportJob,
+    Location,
+    LotteryTicket,
+    Notice,
+    Operation,
+    Reward,
+    Role,
+    Row,
+    Staff,
+    Upload,
+    Voucher,
+    VoucherTemplate,
+    WebhookEndpoint,
+)
+from resolvers.context import Context
+
+_PUBLIC: dict[str, type[Row]] = {
+    row.prefix: row
+    for row in (
+        ApiKey,
+        Business,
+        Campaign,
+        Card,
+        CardTemplate,
+        ClaimCode,
+        Customer,
+        EventRow,
+        ImportJob,
+        Location,
+        LotteryTicket,
+        Notice,
+        Operation,
+        Reward,
+        Staff,
+        Upload,
+        Voucher,
+        VoucherTemplate,
+        WebhookEndpoint,
+    )
+}
+
+
+async def node(context: Context, id: str) -> Row | None:
+    """The row of this id; None for garbage, for nothing, and for what is not the caller's."""
+    actor = context.actor
+    cls = _PUBLIC.get(prefix_of(id))
+    if cls is None:
+        return None
+    row = await context.read(lambda tx: tx.get(cls, id))
+    if isinstance(row, Card | Customer) and row.merged_into is not None:
+        kept = row.merged_into
+        row = await context.read(lambda tx: tx.get(cls, kept))
+    if isinstance(row, WebhookEndpoint) and not row.is_visible_to(actor):
+        return None
+    if isinstance(row, Campaign | ImportJob | Notice | Upload) and actor.role is Role.SCANNER:
+        return None
+    return row
