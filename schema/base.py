@@ -1,0 +1,267 @@
+"""What all output types share: how rows become objects, fields follow relations, lists page."""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Annotated, Any, TypeVar, cast
+
+import strawberry
+
+from db import Transaction
+from models import Row
+from models.relations import ToMany, ToOne
+from resolvers.context import Context
+from services.pages import Listing, Page, PageArgs
+
+Info = strawberry.Info[Context, None]
+T = TypeVar("T", bound=type)
+
+object_types: dict[type, type] = {}
+"""The GraphQL type that shows each kind of row."""
+
+
+def represents(row: type) -> Callable[[T], T]:
+    """Declare that a GraphQL type shows a kind of row (or refusal)."""
+
+    def declare(cls: T) -> T:
+        definition = cls.__strawberry_definition__  # type: ignore[attr-defined]
+        definition.is_type_of = lambda value, _: isinstance(value, row)
+        object_types[row] = cls
+        return cls
+
+    return declare
+
+
+def lazy(name: str, module: str) -> Any:
+    """A type of another file of this floor, named before that file is loaded."""
+    return Annotated[name, strawberry.lazy(f"schema.{module}")]
+
+
+def resolved(resolve: Callable[..., Any], returns: Any, description: str, **arguments: Any) -> Any:
+    """A field by a resolver whose types are given here, not read from its annotations."""
+    known = {"info": strawberry.Info} if "info" in signature(resolve).parameters else {}
+    resolve.__annotations__ = {**known, **arguments, "return": returns}
+    return strawberry.field(resolver=resolve, description=description)
+
+
+def related(relation: ToOne[Any], key: str, type_: Any, description: str) -> Any:
+    """A field that follows a relation to one row."""
+
+    async def resolve(root: Any, info: Info) -> Any:
+        return await info.context.one(relation, getattr(root, key))
+
+    return resolved(resolve, type_ | None, description)
+
+
+def shown(key: str, type_: Any, description: str) -> Any:
+    """A field that shows an attribute of another name."""
+
+    def resolve(root: Any, info: Info) -> Any:  # noqa: ARG001 -- Strawberry passes it
+        return getattr(root, key)
+
+    return resolved(resolve, type_, description)
+
+
+@strawberry.interface(description="Anything with a global id.")
+class Node:
+    """Whatever `node(id:)` finds."""
+
+    id: strawberry.ID = strawberry.field(description="The global id; its prefix names the type.")
+
+
+@strawberry.interface(description="Who performs a call or caused an event.")
+class Actor:
+    """A staff login, a point of sale, or the system."""
+
+    id: strawberry.ID | None = strawberry.field(description="The actor's id; null for the system.")
+    name: str = strawberry.field(description="What people call it.")
+
+
+@strawberry.type(description="Where a page lies in its list.")
+class PageInfo:
+    """As Relay wants it."""
+
+    has_next_page: bool = strawberry.field(description="Whether more follows.")
+    has_previous_page: bool = strawberry.field(description="Whether more lies before.")
+    start_cursor: str | None = strawberry.field(description="The cursor of the first item.")
+    end_cursor: str | None = strawberry.field(description="The cursor of the last item.")
+
+
+def _nodes(page: Page[Row]) -> list[Row]:
+    return page.rows
+
+
+def _edges(page: Page[Row]) -> list[dict[str, Any]]:
+    return [
+        _Edge(cursor, row)  # type: ignore[misc]
+        for cursor, row in zip(page.cursors(), page.rows, strict=True)
+    ]
+
+
+class _Edge:
+    def __init__(self, cursor: str, node: Row) -> None:
+        self.cursor = cursor
+        self.node = node
+
+
+def _page_info(page: Page[Row]) -> PageInfo:
+    cursors = page.cursors()
+    return PageInfo(
+        has_next_page=page.has_next,
+        has_previous_page=page.has_previous,
+        start_cursor=cursors[0] if cursors else None,
+        end_cursor=cursors[-1] if cursors else None,
+    )
+
+
+def _of(read: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A resolver that needs its row alone."""
+
+    def resolve(root: Any) -> Any:
+        return read(root)
+
+    return resolve
+
+
+_connections: dict[Any, Any] = {}
+
+
+def connection(node: Any, name: str) -> Any:
+    """The connection type over a node type."""
+    if name in _connections:
+        return _connections[name]
+    edge = type(
+        f"{name}Edge",
+        (),
+        {
+            "__annotations__": {"cursor": str, "node": node},
+            "cursor": strawberry.field(description="The place of the item in its list."),
+            "node": strawberry.field(description="The item."),
+        },
+    )
+    edge = strawberry.type(edge, description=f"An item of a {name}Connection.")
+
+    async def total(root: Page[Any], info: Info) -> int:
+        async def count(tx: Transaction) -> int:
+            return cast("int", await root.count(tx))
+
+        return await info.context.read(count)
+
+    made = type(
+        f"{name}Connection",
+        (),
+        {
+            "edges": resolved(
+                _of(_edges),
+                list[edge],  # type: ignore[valid-type]
+                "The items, each with its cursor.",
+            ),
+            "nodes": resolved(
+                _of(_nodes),
+                list[node],
+                "The items.",
+            ),
+            "page_info": resolved(
+                _of(_page_info),
+                PageInfo,
+                "Where the page lies.",
+            ),
+            "total_count": resolved(total, int, "How many items the whole list has."),
+        },
+    )
+    _connections[name] = strawberry.type(made, description=f"A page of a list of {name}.")
+    return _connections[name]
+
+
+_PAGING: dict[str, Any] = {
+    "first": Annotated[
+        int | None, strawberry.argument(description="How many items, 1–100; 20 if absent.")
+    ],
+    "after": Annotated[
+        str | None, strawberry.argument(description="Only items beyond this cursor.")
+    ],
+    "last": Annotated[
+        int | None, strawberry.argument(description="How many items, counted from the end.")
+    ],
+    "before": Annotated[
+        str | None, strawberry.argument(description="Only items before this cursor.")
+    ],
+}
+
+
+def listed(
+    listing: Listing[Any],
+    node: Any,
+    name: str,
+    description: str,
+    *,
+    filter: type | None = None,
+    always: Callable[[Any, Context], dict[str, Any]] | None = None,
+    batch: tuple[ToMany[Any], str] | None = None,
+) -> Any:
+    """A field that pages through a list.
+
+    `always` gives conditions that hold whatever the filter says. With `batch`, a plain first
+    page under many parents is read for all of them at once.
+    """
+    conditions_of = filter and (lambda told: (told or filter()).conditions())
+
+    async def page_of(
+        root: Any, info: Info, first: Any, after: Any, last: Any, before: Any, told: Any
+    ) -> Page[Any]:
+        args = PageArgs(*(plain(value) for value in (first, after, last, before)))
+        asked = conditions_of(plain(told)) if conditions_of else {}
+        held = always(root, info.context) if always else {}
+        if any(asked.get(name) not in (None, value) for name, value in held.items()):
+            # Another card's vouchers, asked of this card: there are none.
+            args.size()
+            return Page([], has_next=False, has_previous=False, count=_none)
+        conditions = {**asked, **held}
+        if batch is not None and plain(told) is None and args == PageArgs(first=args.first):
+            relation, key = batch
+            size = args.size()
+            rows = await info.context.many(relation, getattr(root, key), size + 1)
+            return Page(
+                rows[:size],
+                has_next=len(rows) > size,
+                has_previous=False,
+                count=lambda tx: listing.count(tx, **conditions),
+            )
+        return await info.context.read(lambda tx: listing.page(tx, args, **conditions))
+
+    unset = strawberry.UNSET
+
+    async def resolve(
+        root: Any,
+        info: Info,
+        first: Any = unset,
+        after: Any = unset,
+        last: Any = unset,
+        before: Any = unset,
+    ) -> Page[Any]:
+        return await page_of(root, info, first, after, last, before, None)
+
+    async def resolve_filtered(
+        root: Any,
+        info: Info,
+        filter: Any = unset,
+        first: Any = unset,
+        after: Any = unset,
+        last: Any = unset,
+        before: Any = unset,
+    ) -> Page[Any]:
+        return await page_of(root, info, first, after, last, before, filter)
+
+    if filter is None:
+        return resolved(resolve, connection(node, name), description, **_PAGING)
+    asked: Any = filter | None
+    told = Annotated[asked, strawberry.argument(description="Only items that match.")]
+    return resolved(resolve_filtered, connection(node, name), description, filter=told, **_PAGING)
+
+
+async def _none(tx: Transaction) -> int:  # noqa: ARG001 -- as all counts are
+    return 0
+
+
+def plain(value: Any) -> Any:
+    """An argument, None where it was left out."""
+    return None if value is strawberry.UNSET else value
