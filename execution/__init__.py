@@ -1,0 +1,1 @@
+"""How a document runs: parsing, limits and validation in one memoised function."""

@@ -1,0 +1,188 @@
+"""Documents: parsed, held to limits and validated by one function, remembered by their text.
+
+graphql-core's own overlap rule is quadratic in repeated fields, and limiters that walk each
+fragment spread anew are exponential (Strawberry's two were measured to block the loop for 13 s
+on 800 bytes). Ours walks response paths merged, level by level, with a budget of visits.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    parse,
+    specified_rules,
+    validate,
+)
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
+
+TOKENS = 2_000
+FRAGMENTS = 50
+VISITS = 2_000
+SAME_FIELD = 10
+SAME_LEAF = 30
+DEPTH = 12
+INTROSPECTION_DEPTH = 15
+ALIASES = 30
+ROOT_FIELDS = 20
+ERRORS_TOLD = 5
+_REMEMBERED = 1_024
+_LONGEST_REMEMBERED = 20_000
+_RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A document that may run, or the errors for which it may not."""
+
+    document: DocumentNode | None
+    errors: tuple[GraphQLError, ...] = ()
+
+
+def check_document(schema: GraphQLSchema, text: str) -> Checked:
+    """Parse, limit and validate a document; successes and failures are remembered."""
+    if len(text) > _LONGEST_REMEMBERED:
+        return _check(schema, text)
+    return _remembered(schema, text)
+
+
+def _check(schema: GraphQLSchema, text: str) -> Checked:
+    try:
+        document = parse(text, max_tokens=TOKENS)
+    except GraphQLError as error:
+        return Checked(None, (error,))
+    if broken := _over_limit(document):
+        code = {"code": "QUERY_TOO_COMPLEX"}
+        return Checked(document, (GraphQLError(broken, extensions=code),))
+    errors = validate(schema, document, _RULES, max_errors=ERRORS_TOLD, hide_suggestions=True)
+    return Checked(document, tuple(_invalid(error) for error in errors))
+
+
+def _invalid(error: GraphQLError) -> GraphQLError:
+    """The caller's error, also where reading a literal broke: Python's integers have a limit."""
+    ours = error.original_error is not None and not isinstance(error.original_error, GraphQLError)
+    return GraphQLError(
+        "This value cannot be read." if ours else error.message,
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        extensions={"code": "GRAPHQL_VALIDATION_FAILED"},
+    )
+
+
+_remembered = lru_cache(_REMEMBERED)(_check)
+
+
+def _over_limit(document: DocumentNode) -> str | None:
+    """Which limit a document breaks, None if it keeps them all."""
+    fragments = {
+        node.name.value: node
+        for node in document.definitions
+        if isinstance(node, FragmentDefinitionNode)
+    }
+    if len(fragments) > FRAGMENTS:
+        return f"A document has at most {FRAGMENTS} fragments."
+    walk = _Walk(fragments)
+    for node in document.definitions:
+        if isinstance(node, OperationDefinitionNode) and (fault := walk.fault_of(node)):
+            return fault
+    return None
+
+
+class _Walk:
+    """One walk over all operations of a document, on one budget."""
+
+    def __init__(self, fragments: dict[str, FragmentDefinitionNode]) -> None:
+        self._fragments = fragments
+        self._left = VISITS
+        self._aliases = 0
+
+    def fault_of(self, operation: OperationDefinitionNode) -> str | None:
+        """Which limit an operation breaks."""
+        level = [([operation.selection_set], False)]
+        depth = 0
+        while level:
+            depth += 1
+            following = []
+            for sets, introspects in level:
+                if depth > (INTROSPECTION_DEPTH if introspects else DEPTH):
+                    return f"A document is at most {DEPTH} levels deep."
+                fields = self._merge(sets)
+                if self._left < 0:
+                    return f"A document selects at most {VISITS} fields, spreads counted."
+                if self._aliases > ALIASES:
+                    return f"A document has at most {ALIASES} aliases."
+                if depth == 1 and len(fields) > ROOT_FIELDS:
+                    return f"An operation has at most {ROOT_FIELDS} root fields."
+                for name, nodes in fields.items():
+                    inner = [node.selection_set for node in nodes if node.selection_set]
+                    if len(nodes) > (SAME_FIELD if inner else SAME_LEAF):
+                        return f"A field is selected at most {SAME_FIELD} times in one place."
+                    if inner:
+                        following.append((inner, introspects or name.startswith("__")))
+            level = following
+        return None
+
+    def _merge(self, sets: list[SelectionSetNode]) -> dict[str, list[FieldNode]]:
+        """The fields of one place in the answer, by their response names."""
+        fields: dict[str, list[FieldNode]] = defaultdict(list)
+        spread: set[str] = set()
+        waiting = list(sets)
+        while waiting and self._left >= 0:
+            for node in waiting.pop().selections:
+                self._left -= 1
+                if isinstance(node, FieldNode):
+                    self._aliases += node.alias is not None
+                    fields[(node.alias or node.name).value].append(node)
+                elif isinstance(node, FragmentSpreadNode):
+                    name = node.name.value
+                    if name not in spread and name in self._fragments:
+                        spread.add(name)
+                        waiting.append(self._fragments[name].selection_set)
+                else:
+                    waiting.append(node.selection_set)  # type: ignore[attr-defined]
+        return fields
+
+
+class CheckDocuments(SchemaExtension):
+    """Runs `check_document` in the place of Strawberry's own parsing and validation."""
+
+    _checked: Checked | None = None
+
+    def on_parse(self) -> Iterator[None]:
+        """Use the remembered document; one that does not parse is left for Strawberry to refuse."""
+        context: Any = self.execution_context
+        if context.query and context.graphql_document is None:
+            self._checked = check_document(context.schema._schema, context.query)  # noqa: SLF001
+            context.graphql_document = self._checked.document
+            context.parse_options = {"max_tokens": TOKENS}
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        """Its errors are known already; but for whether an operation was chosen."""
+        if self._checked is not None:
+            errors = list(self._checked.errors)
+            if not errors and self._is_ambiguous(self._checked.document):
+                code = {"code": "OPERATION_RESOLUTION_FAILURE"}
+                errors = [GraphQLError("Say which operation: there are several.", extensions=code)]
+            self.execution_context.pre_execution_errors = errors
+        yield
+
+    def _is_ambiguous(self, document: DocumentNode | None) -> bool:
+        """Whether several operations are given and none is named; Strawberry runs the first."""
+        if self.execution_context._provided_operation_name is not None:  # noqa: SLF001
+            return False
+        definitions = document.definitions if document else ()
+        return sum(isinstance(node, OperationDefinitionNode) for node in definitions) > 1
