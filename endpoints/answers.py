@@ -1,0 +1,72 @@
+"""Answers of the plain routes: JSON, also where something goes wrong."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from core.errors import Code, Denied, Overloaded, RateLimited, Refused
+from resolvers.callers import caller_of, secret_in
+from resolvers.context import Context, Deployment
+
+_STATUSES = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "BAD_USER_INPUT": 400}
+_REFUSALS = {Code.NOT_FOUND: 404, Code.IDEMPOTENCY_KEY_IN_PROGRESS: 409}
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+Handler = Callable[[Request, Context], Awaitable[Response]]
+
+
+class BadRequest(Exception):
+    """The request cannot be read."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def answering(handle: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """The handler for callers with a key; what goes wrong is told as JSON."""
+
+    @functools.wraps(handle)
+    async def answer(request: Request) -> Response:
+        deployment: Deployment = request.app.state.deployment
+        try:
+            secret = secret_in({"Authorization": request.headers.get("authorization")})
+            context = Context(deployment, caller=await caller_of(deployment, secret))
+            context.actor  # noqa: B018 -- refuses strangers before anything is read
+            return await handle(request, context)
+        except Refused as refusal:
+            status = _REFUSALS.get(refusal.code, 422)
+            return problem(status, refusal.code.name, refusal.message)
+        except RateLimited as error:
+            status = 503 if isinstance(error, Overloaded) else 429
+            seconds = max(1, round(error.retry_after_ms / 1000))
+            return problem(status, error.code, str(error), {"Retry-After": str(seconds)})
+        except Denied as error:
+            status = _STATUSES.get(error.code, 403)
+            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+            return problem(status, error.code, str(error), headers)
+        except BadRequest as error:
+            return problem(error.status, "BAD_REQUEST", str(error))
+
+    return answer
+
+
+def json_answer(said: Any, status: int, headers: dict[str, str] | None = None) -> Response:
+    """What is said, as JSON."""
+    return Response(
+        orjson.dumps(said),
+        status_code=status,
+        media_type="application/json",
+        headers={**HEADERS, **(headers or {})},
+    )
+
+
+def problem(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> Response:
+    """What went wrong, as JSON."""
+    return json_answer({"error": {"code": code, "message": message}}, status, headers)

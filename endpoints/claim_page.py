@@ -1,0 +1,76 @@
+"""The page behind the QR code of a receipt: what it is worth, and how it is claimed."""
+
+from datetime import datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from core.money import major_units
+from core.secrets import read_crockford
+from endpoints.card_page import logo_of, page
+from endpoints.codes import picture_of
+from models import Business, CardTemplate, ClaimCode
+from resolvers.context import Deployment
+from services.tokens import claim_code_by_code
+
+_WORDS: dict[str, dict[str, Any]] = {
+    "en": {
+        "stamp": "1 stamp",
+        "stamps": "{count} stamps",
+        "amount": "Stamps for {amount} {currency}",
+        "show": "Show this at the counter together with your card",
+        "used": "This code was used",
+        "expired": "This code has expired",
+        "gone": "This code is not here",
+        "why": "The link is incomplete. Ask where you got it.",
+    },
+    "id": {
+        "stamp": "1 stempel",
+        "stamps": "{count} stempel",
+        "amount": "Stempel untuk {amount} {currency}",
+        "show": "Tunjukkan ini di kasir bersama kartu Anda",
+        "used": "Kode ini sudah dipakai",
+        "expired": "Kode ini sudah kedaluwarsa",
+        "gone": "Kode ini tidak ada",
+        "why": "Tautan tidak lengkap. Tanyakan di tempat Anda mendapatkannya.",
+    },
+}
+
+
+async def show_claim_code(request: Request) -> Response:
+    """The page of a claim code. Opening it claims nothing: whoever stamps the card does."""
+    deployment: Deployment = request.app.state.deployment
+    asked = request.headers.get("accept-language", "")
+    code = read_crockford(request.path_params["code"])
+    found = await deployment.database.read(None, lambda tx: claim_code_by_code(tx, code))
+    if found is None:
+        return page("no_card.html", {"logo": None}, asked, _WORDS, status=404)
+    claim_code, business, template = found
+    now = business.time(deployment.clock.now())
+    language = asked or business.default_language
+    url = f"{deployment.settings.url}/claim/{code}"
+    told = _told(claim_code, business, template, now, url)
+    return page("claim.html", told, language, _WORDS)
+
+
+def _told(
+    code: ClaimCode, business: Business, template: CardTemplate, now: datetime, url: str
+) -> dict[str, Any]:
+    state = None
+    if code.claimed_at is not None:
+        state = "used"
+    elif code.expires_at is not None and code.expires_at <= now:
+        state = "expired"
+    amount, currency = code.amount, business.currency
+    return {
+        "business": business.name,
+        "logo": logo_of(business),
+        "template": template.name,
+        "stamps": code.stamps,
+        "amount": None if amount is None else major_units(amount, currency),
+        "currency": currency,
+        "code": code.code,
+        "state": state,
+        "qr_code": picture_of(url, "svg").decode(),
+    }
