@@ -1,0 +1,35 @@
+"""The `stampwire` command: serve, work, migrate, make a business, watch what happens."""
+
+import typer
+
+from cli.audit import audit
+from cli.business import business_app, demo
+from cli.events import events_app
+from cli.keys import keys_app, staff_app
+from cli.listen import listen
+from cli.lottery import verify_draw
+from cli.schema import schema_app
+from cli.serve import db_app, serve, worker
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # logs are read line by line, and local variables hold secrets
+    help=__doc__,
+)
+for _command in (serve, worker, demo, listen, verify_draw, audit):
+    app.command()(_command)
+for _name, _group in {
+    "business": business_app,
+    "staff": staff_app,
+    "keys": keys_app,
+    "events": events_app,
+    "schema": schema_app,
+    "db": db_app,
+}.items():
+    app.add_typer(_group, name=_name)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,102 @@
+"""`stampwire serve`, `stampwire worker` and `stampwire db`: what runs as long as it is wanted."""
+
+import asyncio
+import fcntl
+import gc
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from cli.business import readable, the_demo
+from cli.common import settings_of, upgrade
+from core.settings import Settings
+
+db_app = typer.Typer(no_args_is_help=True, help="The database.")
+
+
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    worker: Annotated[
+        bool, typer.Option(help="Run the worker inside; on SQLite it always does.")
+    ] = True,
+) -> None:
+    """Migrate the database, then serve until told to stop."""
+    # All that is loaded now stays: looking it through for garbage took a quarter of the start.
+    gc.disable()
+    given = {"host": host, "port": port}
+    settings = settings_of(**{name: value for name, value in given.items() if value is not None})
+    with _only_server(settings):
+        upgrade(settings)
+        if settings.demo:
+            typer.echo(readable(the_demo(settings)))
+        _run_server(settings, with_worker=worker)
+
+
+def worker() -> None:
+    """Work on what backlogs and time cause, beside servers on PostgreSQL."""
+    settings = settings_of()
+    if settings.is_sqlite:
+        typer.echo(
+            "On SQLite the work runs inside `stampwire serve`; nothing to do here.", err=True
+        )
+        told = {signal.SIGTERM, signal.SIGINT}
+        signal.pthread_sigmask(signal.SIG_BLOCK, told)
+        signal.sigwait(told)
+        return
+    upgrade(settings)
+    asyncio.run(_work(settings))
+
+
+@db_app.callback()
+def _db() -> None:
+    """The database."""
+
+
+@db_app.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the database up to date."""
+    upgrade(settings_of())
+
+
+@contextmanager
+def _only_server(settings: Settings) -> Iterator[None]:
+    """On SQLite one server process holds the file; a second one is told so."""
+    if not settings.is_sqlite:
+        yield
+        return
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with (settings.data_dir / "stampwire.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            typer.echo(f"Another server runs on {settings.data_dir}.", err=True)
+            raise typer.Exit(1) from None
+        yield
+
+
+def _run_server(settings: Settings, *, with_worker: bool) -> None:
+    import uvicorn  # noqa: PLC0415
+
+    from server import create_app, server_options  # noqa: PLC0415
+
+    app = create_app(settings, with_worker=with_worker)
+    gc.freeze()
+    gc.enable()
+    uvicorn.run(app, host=settings.host, port=settings.port, **server_options(settings))
+
+
+async def _work(settings: Settings) -> None:
+    from server import deployment_of, opened  # noqa: PLC0415
+    from worker import working  # noqa: PLC0415
+
+    deployment = deployment_of(settings)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with opened(deployment), working(deployment):
+        await stopped.wait()

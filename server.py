@@ -1,0 +1,122 @@
+"""The ASGI application: routes, middleware, and what lives as long as the process."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Route, WebSocketRoute
+
+import endpoints
+from core.clock import Clock, SystemClock
+from core.secrets import Secrets
+from core.settings import Settings
+from db import database_of
+from events.stream import Stream
+from execution.documents import CheckDocuments
+from execution.errors import PresentErrors
+from execution.view import GraphQLView
+from integrations.channels import Channels
+from resolvers.context import Deployment
+from schema import make_schema
+from webhooks.sender import Sender
+from worker import working
+
+_schema = make_schema(CheckDocuments, PresentErrors)
+
+
+def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
+    """The parts of a process, composed; none of them is open yet."""
+    database, clock = database_of(settings), clock or SystemClock()
+    return Deployment(
+        settings=settings,
+        database=database,
+        stream=Stream(database, settings.broadcast),
+        secrets=Secrets.from_setting(settings.secret_key, settings.data_dir),
+        clock=clock,
+        sender=Sender(clock, allow_insecure=settings.allow_insecure_webhooks),
+        channels=Channels.of(settings),
+    )
+
+
+def create_app(
+    settings: Settings, clock: Clock | None = None, *, with_worker: bool = True
+) -> Starlette:
+    """The application. On SQLite the worker always lives inside: there is one process."""
+    deployment = deployment_of(settings, clock)
+    graphql = GraphQLView(_schema, deployment)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with opened(deployment), AsyncExitStack() as stack:
+            if with_worker or settings.is_sqlite:
+                await stack.enter_async_context(working(deployment))
+            app.state.is_ready = True
+            yield
+            app.state.is_ready = False
+
+    app = Starlette(
+        lifespan=lifespan,
+        routes=[
+            Route("/graphql", graphql),
+            WebSocketRoute("/graphql", graphql),
+            *endpoints.routes(),
+        ],
+        middleware=_middleware(settings),
+    )
+    app.state.deployment = deployment
+    app.state.is_ready = False
+    return app
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn is to run the application, but for where it listens."""
+    return {
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "websockets-sansio",
+        "ws_max_size": 65_536,
+        "ws_max_queue": 8,
+        # Frames are shared between sockets, which a compression state of their own forbids.
+        "ws_per_message_deflate": False,
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": list(settings.trusted_proxies),
+        # A stream of server-sent events uses all of it; what is left of 10 s is the worker's.
+        "timeout_graceful_shutdown": 5,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+    }
+
+
+@asynccontextmanager
+async def opened(deployment: Deployment) -> AsyncIterator[None]:
+    """Open the parts of a process, and close them in the other order."""
+    async with AsyncExitStack() as stack:
+        await deployment.database.open()
+        stack.push_async_callback(deployment.database.close)
+        await deployment.stream.open()
+        stack.push_async_callback(deployment.stream.close)
+        await deployment.sender.open()
+        stack.push_async_callback(deployment.sender.close)
+        yield
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    wanted = []
+    if settings.trusted_hosts:
+        wanted.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts)))
+    if settings.allowed_origins:
+        wanted.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(settings.allowed_origins),
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["authorization", "content-type", "idempotency-key"],
+                max_age=600,
+            )
+        )
+    return wanted
