@@ -6,6 +6,7 @@ the role and the business are set when a lease changes them, and row-level secur
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,14 +22,15 @@ from db.transaction import Database, Taken, Transaction, Work
 T = TypeVar("T")
 _WAITING = 2_000
 _PATIENCE = 10.0
-_TRIES = 3
+_TRIES = 5
+_APART = 0.1
 _SETTINGS = {
     "application_name": "stampwire",
     "statement_timeout": "15000",
     "lock_timeout": "2000",
     "idle_in_transaction_session_timeout": "30000",
 }
-_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, Locked)
 
 
 class PostgresDatabase(Database):
@@ -89,6 +91,8 @@ class PostgresDatabase(Database):
             except _AGAIN:
                 if not left:
                     raise Overloaded from None
+                # Those who stood in each other's way do not meet at the same moment again.
+                await asyncio.sleep(random.uniform(0, _APART))  # noqa: S311 -- no secret
             except Taken:
                 # Somebody was quicker between our look and our insert: the next look finds it.
                 if not left:
