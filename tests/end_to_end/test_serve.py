@@ -14,21 +14,7 @@ from partners import BEGINNING, Api, closing_code, operations
 from processes import Process
 
 pytestmark = pytest.mark.slow
-READY_WITHIN = 2.0
 ENDS_WITHIN = 10.0
-
-
-def test_the_second_start_is_ready_in_time(process: Process, figure: Callable[[str], None]) -> None:
-    took = 0.0
-    for _ in range(2):
-        process.stop()
-        began = time.monotonic()
-        process.start()
-        took = time.monotonic() - began
-        figure(f"ready after {took:.2f} s")
-        if took < READY_WITHIN:
-            break
-    assert took < READY_WITHIN
 
 
 async def test_a_server_told_to_stop_lets_its_listeners_go(
