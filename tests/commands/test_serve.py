@@ -38,8 +38,9 @@ def test_the_demos_credentials_are_the_owners_alone(process: Process) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.on("sqlite")
 def test_the_second_start_is_ready_within_two_seconds(process: Process) -> None:
-    """The best of three; where others keep the machine busy, as much longer."""
+    """As `bin/serve` is: the best of three; where others keep the machine busy, as much longer."""
     demo = process.demo
     limit = 2 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
 
