@@ -1,5 +1,6 @@
 """Tables, and the rules that need nothing but their own rows: no session, no await."""
 
+from models.access_tokens import AccessToken
 from models.agenda import Agenda, BirthdayGift, Notice, NoticeKind
 from models.api_keys import ApiKey, ApiKeyStatus
 from models.base import Row, row_class_of
@@ -82,6 +83,9 @@ from models.webhooks import (
     DeliveryStatus,
     EndpointStatus,
     Ordering,
+    Rendering,
+    Replay,
+    ReplayStatus,
     SigningSecret,
     WebhookEndpoint,
 )
@@ -89,6 +93,7 @@ from models.webhooks import (
 __all__ = [
     "MAX_GOALS",
     "MAX_STAMPS",
+    "AccessToken",
     "Actor",
     "Agenda",
     "ApiKey",
@@ -141,6 +146,9 @@ __all__ = [
     "Promise",
     "RedeemedVia",
     "RedemptionMode",
+    "Rendering",
+    "Replay",
+    "ReplayStatus",
     "Reward",
     "RewardType",
     "Role",

@@ -62,3 +62,4 @@ class Notice(Row, table=True):
     step: str
     message: str
     created_at: datetime = Field(sa_type=UtcTimestamp)
+    mailed_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)

@@ -77,3 +77,5 @@ class LogHead(Row, table=True):
     business_id: str = Field(primary_key=True, foreign_key="business.id")
     sequence: int = Field(default=0, sa_type=BigInteger)
     access_version: int = 0
+    pruned_sequence: int = Field(default=0, sa_type=BigInteger)
+    """Up to here retention has thrown the log away."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from sqlmodel import Field
 
+from models.access_tokens import AccessToken
 from models.api_keys import ApiKey
 from models.base import Row, UtcTimestamp, words
 from models.businesses import Business
@@ -94,6 +95,8 @@ class Actor:
     staff: Staff | None = None
     api_key: ApiKey | None = None
     session: Session | None = None
+    token: AccessToken | None = None
+    """Set where the call came with an access token: then it reads, and only within its scope."""
 
     @property
     def business_id(self) -> str:

@@ -68,6 +68,19 @@ class DeliveryStatus(StrEnum):
     DEAD = "dead"
 
 
+class ReplayStatus(StrEnum):
+    """How far a replay has come.
+
+    RUNNING: it is being sent, at its own pace, beside what is live.
+    DONE: all of it was sent.
+    STOPPED: its endpoint was deleted, or took no more.
+    """
+
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+
+
 class AttemptKind(StrEnum):
     """Why a request was made.
 
@@ -116,7 +129,17 @@ class WebhookEndpoint(Row, table=True):
     headers: str | None = None
     include_contact: bool = False
     document: str | None = None
+    document_by_id: str | None = None
+    """The staff login with whose rights the document is executed: who saved it."""
     is_rest_hook: bool = False
+    max_in_flight: int | None = None
+    max_per_second: float | None = None
+    pace: float | None = None
+    """Requests a second while it catches up or asked for less; None: as fast as it may."""
+    recent: int = Field(default=1, sa_type=BigInteger)
+    """Its last twenty answers as bits below a leading one: 1 where the event was refused."""
+    missed_events: int = Field(default=0, sa_type=BigInteger)
+    """Events it was due that retention threw away before it got them."""
     status: EndpointStatus = Field(default=EndpointStatus.ACTIVE, sa_type=words(EndpointStatus))
     disabled_reason: str | None = None
     cursor_sequence: int = Field(sa_type=BigInteger)
@@ -198,3 +221,44 @@ class Attempt(Row, table=True):
     response_head: str | None = None
     error: str | None = None
     remote_address: str | None = None
+
+
+class Rendering(Row, table=True):
+    """What an endpoint's document came to for an event: kept until the event is done with.
+
+    `body` is None where the document's filter leaves the event out.
+    """
+
+    endpoint_id: str = Field(foreign_key="webhook_endpoint.id", primary_key=True)
+    sequence: int = Field(primary_key=True, sa_type=BigInteger)
+    business_id: str = Field(foreign_key="business.id", index=True)
+    body: str | None = None
+
+
+class Replay(Row, table=True):
+    """A part of the log that an endpoint is sent once more, beside what is live.
+
+    A cursor of its own, leased as an endpoint is.
+    """
+
+    __tablename__ = "webhook_replay"
+    prefix: ClassVar[str] = "rpl"
+    __table_args__ = (Index("replay_due", "status", "next_attempt_at", "lease_until"),)
+
+    id: str = Field(primary_key=True)
+    business_id: str = Field(foreign_key="business.id", index=True)
+    endpoint_id: str = Field(foreign_key="webhook_endpoint.id", index=True)
+    status: ReplayStatus = Field(default=ReplayStatus.RUNNING, sa_type=words(ReplayStatus))
+    types: list[str] | None = Field(default=None, sa_type=Json)
+    cursor_sequence: int = Field(sa_type=BigInteger)
+    last_sequence: int = Field(sa_type=BigInteger)
+    total: int = 0
+    sent: int = 0
+    failed: int = 0
+    created_at: datetime = Field(sa_type=UtcTimestamp)
+    created_by_id: str | None = None
+    finished_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    next_attempt_at: datetime = Field(sa_type=UtcTimestamp)
+    lease_owner: str | None = None
+    lease_epoch: int = 0
+    lease_until: datetime = Field(sa_type=UtcTimestamp)

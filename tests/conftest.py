@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=dropped)
 
 
-_WITH_SERVERS = {"api", "cli", "commands", "contract", "end_to_end", "endpoints"}
+_WITH_SERVERS = {"api", "cli", "commands", "contract", "end_to_end", "endpoints", "faults"}
 """Folders whose tests start servers and processes: `--fast` leaves them out."""
 
 

@@ -1,0 +1,105 @@
+"""the backbone: pacing and documents of endpoints, replays, retention, access tokens."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from db.migrations.security import protect
+
+revision = "0002"
+down_revision = "0001"
+TIMESTAMP = sa.DateTime(timezone=True).with_variant(sa.String(27), "sqlite")
+
+
+def upgrade() -> None:
+    """Add them; the former release runs on, for nothing it knows has changed."""
+    op.add_column("webhook_endpoint", sa.Column("document_by_id", sa.String()))
+    op.add_column("webhook_endpoint", sa.Column("max_in_flight", sa.Integer()))
+    op.add_column("webhook_endpoint", sa.Column("max_per_second", sa.Float()))
+    op.add_column("webhook_endpoint", sa.Column("pace", sa.Float()))
+    op.add_column(
+        "webhook_endpoint",
+        sa.Column("recent", sa.BigInteger(), nullable=False, server_default="1"),
+    )
+    op.add_column(
+        "webhook_endpoint",
+        sa.Column("missed_events", sa.BigInteger(), nullable=False, server_default="0"),
+    )
+    op.add_column(
+        "log_head",
+        sa.Column("pruned_sequence", sa.BigInteger(), nullable=False, server_default="0"),
+    )
+    op.add_column("notice", sa.Column("mailed_at", TIMESTAMP))
+    op.create_table(
+        "rendering",
+        sa.Column("endpoint_id", sa.String(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("business_id", sa.String(), nullable=False),
+        sa.Column("body", sa.String()),
+        sa.ForeignKeyConstraint(["business_id"], ["business.id"]),
+        sa.ForeignKeyConstraint(["endpoint_id"], ["webhook_endpoint.id"]),
+        sa.PrimaryKeyConstraint("endpoint_id", "sequence"),
+    )
+    op.create_index("ix_rendering_business_id", "rendering", ["business_id"])
+    op.create_table(
+        "webhook_replay",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("business_id", sa.String(), nullable=False),
+        sa.Column("endpoint_id", sa.String(), nullable=False),
+        sa.Column("status", sa.String(40), nullable=False),
+        sa.Column("types", sa.Text()),
+        sa.Column("cursor_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("sent", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("created_at", TIMESTAMP, nullable=False),
+        sa.Column("created_by_id", sa.String()),
+        sa.Column("finished_at", TIMESTAMP),
+        sa.Column("next_attempt_at", TIMESTAMP, nullable=False),
+        sa.Column("lease_owner", sa.String()),
+        sa.Column("lease_epoch", sa.Integer(), nullable=False),
+        sa.Column("lease_until", TIMESTAMP, nullable=False),
+        sa.ForeignKeyConstraint(["business_id"], ["business.id"]),
+        sa.ForeignKeyConstraint(["endpoint_id"], ["webhook_endpoint.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_webhook_replay_business_id", "webhook_replay", ["business_id"])
+    op.create_index("ix_webhook_replay_endpoint_id", "webhook_replay", ["endpoint_id"])
+    op.create_index("replay_due", "webhook_replay", ["status", "next_attempt_at", "lease_until"])
+    op.create_table(
+        "access_token",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("business_id", sa.String(), nullable=False),
+        sa.Column("staff_id", sa.String(), nullable=False),
+        sa.Column("api_key_id", sa.String()),
+        sa.Column("session_id", sa.String()),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("created_at", TIMESTAMP, nullable=False),
+        sa.Column("expires_at", TIMESTAMP, nullable=False),
+        sa.ForeignKeyConstraint(["business_id"], ["business.id"]),
+        sa.ForeignKeyConstraint(["staff_id"], ["staff.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("digest"),
+    )
+    op.create_index("ix_access_token_business_id", "access_token", ["business_id"])
+    op.create_index("ix_access_token_staff_id", "access_token", ["staff_id"])
+    for table in ("rendering", "webhook_replay", "access_token"):
+        protect(table)
+
+
+def downgrade() -> None:
+    """Take them away again."""
+    for table in ("access_token", "webhook_replay", "rendering"):
+        op.drop_table(table)
+    op.drop_column("notice", "mailed_at")
+    op.drop_column("log_head", "pruned_sequence")
+    for column in (
+        "missed_events",
+        "recent",
+        "pace",
+        "max_per_second",
+        "max_in_flight",
+        "document_by_id",
+    ):
+        op.drop_column("webhook_endpoint", column)
