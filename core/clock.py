@@ -21,7 +21,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until it is moved; for tests."""
+    """A clock that stands still until it is moved: for tests, and for the demo's year."""
 
     def __init__(self, moment: datetime) -> None:
         self.moment = moment

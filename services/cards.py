@@ -1,6 +1,5 @@
 """Cards: issued, stamped, saved, opened, deleted."""
 
-import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
@@ -14,6 +13,7 @@ from sqlmodel import col, select
 
 from core.errors import Code, Invalid, LimitReached, NotFound, Refused
 from core.ids import Id, new_id
+from core.luck import UNGUESSABLE, Luck
 from core.money import major_units, minor_units
 from core.secrets import new_token
 from db import BUSINESS, Taken, Transaction, command, param, query
@@ -274,6 +274,7 @@ async def issue_card(
     now: datetime,
     *,
     via: StampChannel = StampChannel.API,
+    luck: Luck = UNGUESSABLE,
 ) -> CardIssuedOutcome:
     """Issue a card to a customer, found by e-mail or phone, else made.
 
@@ -284,7 +285,7 @@ async def issue_card(
         tx, actor, input.customer, now, "input", "customer"
     )
     held = await tx.maybe(_HELD, customer_id=customer.id, template_id=template.id)
-    card = held or await _issue(tx, actor, template, promise, customer, now, via)
+    card = held or await _issue(tx, actor, template, promise, customer, now, via, luck)
     if input.send_link is not None:
         await send_link(tx, actor, input.send_link, card, customer, now)
     return CardIssuedOutcome(card=card, created=held is None, customer_created=customer_created)
@@ -295,14 +296,20 @@ async def issue_card(
     fires=(CardIssued, StampAdded, GoalReached, LotteryPlayed, RewardIssued, VoucherIssued),
 )
 async def add_stamps(
-    tx: Transaction, actor: Actor, input: AddStampsInput, now: datetime, *, plays: bool = True
+    tx: Transaction,
+    actor: Actor,
+    input: AddStampsInput,
+    now: datetime,
+    *,
+    plays: bool = True,
+    luck: Luck = UNGUESSABLE,
 ) -> StampsAdded:
     """Add stamps to a card and hand out the reward of every goal they reach.
 
     Lottery tickets of a template that plays by itself are played at once.
     """
-    card, customer = await _card_to_stamp(tx, actor, input, now)
-    return await stamp_card(tx, actor, card, customer, input, now, plays=plays)
+    card, customer = await _card_to_stamp(tx, actor, input, now, luck)
+    return await stamp_card(tx, actor, card, customer, input, now, plays=plays, luck=luck)
 
 
 @operation(*EVERYBODY)
@@ -419,6 +426,7 @@ async def stamp_card(
     occurred_at: datetime | None = None,
     plays: bool = True,
     is_import: bool = False,
+    luck: Luck = UNGUESSABLE,
 ) -> StampsAdded:
     """Stamp a card that the transaction holds; whoever calls has found it and may do it.
 
@@ -473,7 +481,7 @@ async def stamp_card(
     outcome = StampsAdded(operation=operation_, card=card)
     for cycle, goal in () if is_import else stamping.reached:
         await pay_goal(
-            tx, actor, card, customer, operation_, cycle, goal, now, outcome, plays=plays
+            tx, actor, card, customer, operation_, cycle, goal, now, outcome, plays=plays, luck=luck
         )
     return outcome
 
@@ -513,11 +521,12 @@ async def _issue(
     customer: Customer,
     now: datetime,
     via: StampChannel,
+    luck: Luck,
 ) -> Card:
     card = Card(
         id=new_id("card"),
         business_id=actor.business_id,
-        number=await _free_number(tx),
+        number=await _free_number(tx, luck),
         customer_id=customer.id,
         template_id=template.id,
         version_id=promise.version.id,
@@ -554,13 +563,13 @@ async def _issue(
     return card
 
 
-async def _free_number(tx: Transaction) -> str:
+async def _free_number(tx: Transaction, luck: Luck) -> str:
     """A card number nobody in this business ever had: six digits, more when a tenth is used."""
     digits, ever = 6, await _cards_ever(tx)
     while ever * 10 >= 9 * 10 ** (digits - 1):
         digits += 1
     while True:
-        number = str(10 ** (digits - 1) + secrets.randbelow(9 * 10 ** (digits - 1)))
+        number = str(10 ** (digits - 1) + luck.below(9 * 10 ** (digits - 1)))
         if await tx.maybe(_NUMBER_TAKEN, number=number) is None:
             return number
 
@@ -578,7 +587,7 @@ async def _cards_ever(tx: Transaction) -> int:
 
 
 async def _card_to_stamp(
-    tx: Transaction, actor: Actor, input: AddStampsInput, now: datetime
+    tx: Transaction, actor: Actor, input: AddStampsInput, now: datetime, luck: Luck
 ) -> tuple[Card, Customer]:
     try:
         return await live_card(tx, input.card, lock=True)
@@ -589,7 +598,7 @@ async def _card_to_stamp(
     template, promise = await published(tx, holder.template_id, "input", "card", "holder")
     customer = await _holder(tx, actor, holder, now)
     return (
-        await _issue(tx, actor, template, promise, customer, now, input.channel),
+        await _issue(tx, actor, template, promise, customer, now, input.channel, luck),
         customer,
     )
 
@@ -706,6 +715,7 @@ async def pay_goal(
     outcome: StampsAdded,
     *,
     plays: bool,
+    luck: Luck = UNGUESSABLE,
 ) -> None:
     """Record that a goal was reached, and hand out what waits there."""
     parts: dict[str, Any] = {
@@ -730,12 +740,12 @@ async def pay_goal(
     )
     if goal.reward_type is RewardType.LOTTERY:
         ticket: LotteryTicket | None
-        ticket = await issue_ticket(tx, actor, card, operation_, cycle, goal, now)
+        ticket = await issue_ticket(tx, actor, card, operation_, cycle, goal, now, luck=luck)
         if not (plays and promise.version.auto_play):
             outcome.lottery_tickets.append(ticket)
             return
         while ticket is not None:
-            played = await play(tx, actor, ticket, card, customer, now)
+            played = await play(tx, actor, ticket, card, customer, now, luck=luck)
             outcome.lottery_tickets.append(played.ticket or ticket)
             outcome.rewards += played.rewards
             ticket = played.next_ticket

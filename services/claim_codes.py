@@ -11,6 +11,7 @@ from sqlmodel import col, select
 
 from core.errors import ClaimCodeUsed, Code, Invalid, NotFound, Refused
 from core.ids import Id, new_id
+from core.luck import UNGUESSABLE, Luck
 from core.money import major_units
 from core.secrets import new_claim_code, read_crockford
 from db import BUSINESS, Transaction, param, query
@@ -120,7 +121,12 @@ async def create_claim_codes(
 
 @operation(*EVERYBODY, fires=add_stamps.fires)
 async def claim_stamps(
-    tx: Transaction, actor: Actor, input: ClaimStampsInput, now: datetime
+    tx: Transaction,
+    actor: Actor,
+    input: ClaimStampsInput,
+    now: datetime,
+    *,
+    luck: Luck = UNGUESSABLE,
 ) -> StampsAdded:
     """Claim a code from a receipt for a card. It happens once: of many calls, one succeeds.
 
@@ -144,7 +150,7 @@ async def claim_stamps(
         external_ref=code.external_ref,
     )
     try:
-        done = await stamp_card(tx, actor, card, customer, worth, now)
+        done = await stamp_card(tx, actor, card, customer, worth, now, luck=luck)
     except Refused as refusal:
         if refusal.field != ["input", "card"]:
             refusal.field = ["input", "code"]  # what the code is worth is nothing the caller gave

@@ -1,7 +1,6 @@
 """Lotteries: tickets handed out with a hidden seed, and played once."""
 
 import dataclasses
-import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from sqlmodel import col, select
 
 from core.errors import Code, NotFound, Refused, TicketAlreadyPlayed
 from core.ids import Id, new_id
+from core.luck import UNGUESSABLE, Luck
 from db import BUSINESS, Transaction, among, param, query
 from events import LotteryPlayed, RewardIssued, VoucherIssued, record
 from events.catalogue import LotteryPart, RewardPart
@@ -105,7 +105,12 @@ class LotteryOutcome(Outcome):
 
 @operation(*EVERYBODY, fires=(LotteryPlayed, RewardIssued, VoucherIssued))
 async def play_lottery(
-    tx: Transaction, actor: Actor, input: PlayLotteryInput, now: datetime
+    tx: Transaction,
+    actor: Actor,
+    input: PlayLotteryInput,
+    now: datetime,
+    *,
+    luck: Luck = UNGUESSABLE,
 ) -> LotteryOutcome:
     """Play a lottery ticket: its hidden seed draws the outcome, and what it won is handed out.
 
@@ -120,7 +125,7 @@ async def play_lottery(
         raise Refused(Code.CARD_DELETED, "This card was deleted.", "input", "ticketId")
     card = await tx.change(card, last_activity_at=now)
     customer = await tx.change(customer, last_activity_at=now)
-    return await play(tx, actor, ticket, card, customer, now)
+    return await play(tx, actor, ticket, card, customer, now, luck=luck)
 
 
 async def play(
@@ -130,6 +135,8 @@ async def play(
     card: Card,
     customer: Customer,
     now: datetime,
+    *,
+    luck: Luck,
 ) -> LotteryOutcome:
     """Play a ticket of this card, which the transaction holds; refused if it was played before."""
     played = await tx.maybe(_PLAY, id=ticket.id, now=now)
@@ -176,7 +183,7 @@ async def play(
     if voucher is not None:
         record(tx, actor, voucher_issued(actor, voucher, card, customer), now)
     if won.type is VariantType.TRY_AGAIN:
-        outcome.next_ticket = await _another(tx, ticket, now)
+        outcome.next_ticket = await _another(tx, ticket, now, luck)
     return outcome
 
 
@@ -188,9 +195,11 @@ async def issue_ticket(
     cycle: int,
     goal: Goal,
     now: datetime,
+    *,
+    luck: Luck,
 ) -> LotteryTicket:
     """A ticket for a goal's lottery: odds frozen, seed hidden, commitment published."""
-    seed = secrets.token_hex(32)
+    seed = luck.seed()
     ticket = LotteryTicket(
         id=new_id("lt"),
         business_id=actor.business_id,
@@ -222,9 +231,11 @@ def _frozen(variant: LotteryVariant) -> dict[str, Any]:
     )
 
 
-async def _another(tx: Transaction, ticket: LotteryTicket, now: datetime) -> LotteryTicket:
+async def _another(
+    tx: Transaction, ticket: LotteryTicket, now: datetime, luck: Luck
+) -> LotteryTicket:
     """The ticket that TRY_AGAIN gives: the same promise with a seed of its own."""
-    seed = secrets.token_hex(32)
+    seed = luck.seed()
     following = ticket.with_values(
         id=new_id("lt"),
         chain=ticket.chain + 1,

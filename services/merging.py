@@ -18,6 +18,7 @@ from sqlmodel import col, select
 
 from core.errors import Invalid, NotFound
 from core.ids import Id, new_id
+from core.luck import UNGUESSABLE, Luck
 from db import BUSINESS, Taken, Transaction, among, command, param, query
 from events import GoalReached, LotteryPlayed, RewardIssued, VoucherIssued
 from models import (
@@ -165,7 +166,12 @@ class CustomersMerged(Outcome):
 
 @operation(*MANAGERS, fires=(GoalReached, LotteryPlayed, RewardIssued, VoucherIssued))
 async def merge_customers(
-    tx: Transaction, actor: Actor, input: MergeCustomersInput, now: datetime
+    tx: Transaction,
+    actor: Actor,
+    input: MergeCustomersInput,
+    now: datetime,
+    *,
+    luck: Luck = UNGUESSABLE,
 ) -> CustomersMerged:
     """Merge two records of one person; the old id, card numbers and tokens lead to the kept one.
 
@@ -198,7 +204,7 @@ async def merge_customers(
                     own[card.template_id] = moved
             else:
                 own[card.template_id] = await _join(
-                    tx, actor, mine, card, keep, now, outcome, plays=not input.dry_run
+                    tx, actor, mine, card, keep, now, outcome, plays=not input.dry_run, luck=luck
                 )
     outcome.customer = keep
     outcome.cards = sorted(own.values(), key=lambda card: card.id, reverse=True)
@@ -277,6 +283,7 @@ async def _join(
     outcome: CustomersMerged,
     *,
     plays: bool,
+    luck: Luck,
 ) -> Card:
     """Join another card of the same template to the kept one."""
     promise = await promise_of(tx, mine.version_id)
@@ -335,7 +342,9 @@ async def _join(
                     to_cycle=cycle,
                 )
         else:
-            await pay_goal(tx, actor, joined, customer, line, cycle, goal, now, paid, plays=plays)
+            await pay_goal(
+                tx, actor, joined, customer, line, cycle, goal, now, paid, plays=plays, luck=luck
+            )
     outcome.rewards += paid.rewards
     outcome.lottery_tickets += paid.lottery_tickets
     await tx.run(_MOVE_VOUCHERS, from_id=other.id, to_id=joined.id)

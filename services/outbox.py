@@ -92,6 +92,20 @@ _TAKE_OVER = command(
 
 # -- Within one business. -------------------------------------------------------------------------
 
+_CLAIM_OF: Query[Message] = query(
+    update(Message)
+    .where(
+        col(Message.business_id) == BUSINESS,
+        col(Message.campaign_id) == param("campaign"),
+        col(Message.status) == MessageStatus.QUEUED,
+    )
+    .values(
+        status=MessageStatus.SENDING,
+        tries=col(Message.tries) + 1,
+        not_before=param("until", UtcTimestamp()),
+    )
+    .returning(Message)
+)
 _RECORD: Query[str] = query(
     update(Message)
     .where(
@@ -192,6 +206,12 @@ async def anything_waits(tx: Transaction, now: datetime) -> bool:
 async def claim(tx: Transaction, now: datetime, most: int) -> list[Message]:
     """Take messages that wait, to hand them over now; in the name of the system."""
     claimed = await tx.many(_CLAIM, now=now, until=now + LEASE, most=most)
+    return sorted(claimed, key=lambda message: message.id)
+
+
+async def claim_of(tx: Transaction, campaign_id: str, now: datetime) -> list[Message]:
+    """Take the messages of one campaign that wait; whoever does so has a channel of its own."""
+    claimed = await tx.many(_CLAIM_OF, campaign=campaign_id, until=now + LEASE)
     return sorted(claimed, key=lambda message: message.id)
 
 
