@@ -1,6 +1,6 @@
 """Tables, and the rules that need nothing but their own rows: no session, no await."""
 
-from models.access_tokens import AccessToken
+from models.access_tokens import AccessToken, Reach
 from models.agenda import Agenda, BirthdayGift, Notice, NoticeKind
 from models.api_keys import ApiKey, ApiKeyStatus
 from models.base import Row, row_class_of
@@ -144,6 +144,7 @@ __all__ = [
     "Overflow",
     "Platform",
     "Promise",
+    "Reach",
     "RedeemedVia",
     "RedemptionMode",
     "Rendering",

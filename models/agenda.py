@@ -7,7 +7,7 @@ from typing import ClassVar
 from sqlalchemy import UniqueConstraint
 from sqlmodel import Field
 
-from models.base import Row, UtcTimestamp, words
+from models.base import Json, Row, UtcTimestamp, words
 
 
 class NoticeKind(StrEnum):
@@ -15,10 +15,12 @@ class NoticeKind(StrEnum):
 
     ENDPOINT_FAILING: a webhook endpoint has failed for an hour, a day, three days.
     ENDPOINT_DISABLED: a webhook endpoint was disabled.
+    EVENTS_MISSED: retention threw events away before a webhook endpoint got them.
     """
 
     ENDPOINT_FAILING = "endpoint_failing"
     ENDPOINT_DISABLED = "endpoint_disabled"
+    EVENTS_MISSED = "events_missed"
 
 
 class Agenda(Row, table=True):
@@ -63,3 +65,9 @@ class Notice(Row, table=True):
     message: str
     created_at: datetime = Field(sa_type=UtcTimestamp)
     mailed_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    """When every owner with an e-mail address had it; None until then, or where mail is off."""
+    mailed_to: list[str] | None = Field(default=None, sa_type=Json)
+    """The staff logins that have it by mail."""
+    mail_tries: int = 0
+    mail_after: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    """Before then nobody mails it: somebody is at it, or it failed."""

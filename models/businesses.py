@@ -79,3 +79,5 @@ class LogHead(Row, table=True):
     access_version: int = 0
     pruned_sequence: int = Field(default=0, sa_type=BigInteger)
     """Up to here retention has thrown the log away."""
+    pruned_until: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    """The latest moment at which anything happened that was thrown away with it."""

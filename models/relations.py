@@ -15,7 +15,7 @@ from models.locations import Location
 from models.lotteries import LotteryTicket
 from models.staff import Staff
 from models.vouchers import Voucher, VoucherTemplate
-from models.webhooks import Attempt, WebhookEndpoint
+from models.webhooks import Attempt, Replay, WebhookEndpoint
 
 R = TypeVar("R", bound=Row)
 
@@ -60,4 +60,5 @@ CARDS_OF_CUSTOMER = ToMany(Card, "customer_id", (col(Card.id).desc(),))
 PLATFORMS_OF_CARD = ToMany(CardPlatform, "card_id", (col(CardPlatform.saved_at),))
 VOUCHERS_OF_CARD = ToMany(Voucher, "card_id", (col(Voucher.id).desc(),))
 CONSENTS_OF_CUSTOMER = ToMany(Consent, "customer_id", (col(Consent.channel),))
+REPLAYS_OF_ENDPOINT = ToMany(Replay, "endpoint_id", (col(Replay.id).desc(),))
 ATTEMPTS_OF_ENDPOINT = ToMany(Attempt, "endpoint_id", (col(Attempt.sequence), col(Attempt.number)))

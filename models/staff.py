@@ -96,7 +96,12 @@ class Actor:
     api_key: ApiKey | None = None
     session: Session | None = None
     token: AccessToken | None = None
-    """Set where the call came with an access token: then it reads, and only within its scope."""
+    """Set where the call came with an access token: then it reads, and only within its scope.
+
+    `api_key` or `session` is then what issued the token.
+    """
+    secret_digest: str | None = None
+    """What is stored of the secret the call came with."""
 
     @property
     def business_id(self) -> str:

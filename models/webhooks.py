@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, Index
 from sqlmodel import Field
@@ -238,7 +238,7 @@ class Rendering(Row, table=True):
 class Replay(Row, table=True):
     """A part of the log that an endpoint is sent once more, beside what is live.
 
-    A cursor of its own, leased as an endpoint is.
+    A cursor of its own, leased as an endpoint is. All up to it was sent, or is among `retries`.
     """
 
     __tablename__ = "webhook_replay"
@@ -249,12 +249,18 @@ class Replay(Row, table=True):
     business_id: str = Field(foreign_key="business.id", index=True)
     endpoint_id: str = Field(foreign_key="webhook_endpoint.id", index=True)
     status: ReplayStatus = Field(default=ReplayStatus.RUNNING, sa_type=words(ReplayStatus))
-    types: list[str] | None = Field(default=None, sa_type=Json)
+    since: datetime = Field(sa_type=UtcTimestamp)
+    until: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    types: list[str] = Field(sa_type=Json)
     cursor_sequence: int = Field(sa_type=BigInteger)
     last_sequence: int = Field(sa_type=BigInteger)
     total: int = 0
     sent: int = 0
     failed: int = 0
+    failures: int = 0
+    """Troubles of the endpoint in a row, while this was sent."""
+    retries: list[dict[str, Any]] = Field(default_factory=list, sa_type=Json)
+    """Events that failed and are tried again: `id`, `sequence`, `tries`, and `at` as ISO text."""
     created_at: datetime = Field(sa_type=UtcTimestamp)
     created_by_id: str | None = None
     finished_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
@@ -34,6 +34,7 @@ def migrate(connection: Connection) -> None:
         target_metadata=SQLModel.metadata,
         render_item=render_item,
         transaction_per_migration=True,
+        transactional_ddl=True,  # SQLite can, though alembic does not rely on it
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -53,6 +54,10 @@ async def migrate_postgresql(url: str) -> None:
 url: str = context.config.attributes["url"]
 if url.startswith("sqlite:"):
     engine = create_engine(url)
+    # As it comes, Python's driver commits each change of a table by itself: whoever was killed in
+    # the middle would leave half a migration.
+    event.listen(engine, "connect", lambda driver, _: setattr(driver, "isolation_level", None))
+    event.listen(engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
     with engine.connect() as connection:
         migrate(connection)
     engine.dispose()

@@ -28,7 +28,13 @@ def upgrade() -> None:
         "log_head",
         sa.Column("pruned_sequence", sa.BigInteger(), nullable=False, server_default="0"),
     )
+    op.add_column("log_head", sa.Column("pruned_until", TIMESTAMP))
     op.add_column("notice", sa.Column("mailed_at", TIMESTAMP))
+    op.add_column("notice", sa.Column("mailed_to", sa.Text()))
+    op.add_column(
+        "notice", sa.Column("mail_tries", sa.Integer(), nullable=False, server_default="0")
+    )
+    op.add_column("notice", sa.Column("mail_after", TIMESTAMP))
     op.create_table(
         "rendering",
         sa.Column("endpoint_id", sa.String(), nullable=False),
@@ -46,12 +52,16 @@ def upgrade() -> None:
         sa.Column("business_id", sa.String(), nullable=False),
         sa.Column("endpoint_id", sa.String(), nullable=False),
         sa.Column("status", sa.String(40), nullable=False),
-        sa.Column("types", sa.Text()),
+        sa.Column("since", TIMESTAMP, nullable=False),
+        sa.Column("until", TIMESTAMP),
+        sa.Column("types", sa.Text(), nullable=False),
         sa.Column("cursor_sequence", sa.BigInteger(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("sent", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("retries", sa.Text(), nullable=False),
         sa.Column("created_at", TIMESTAMP, nullable=False),
         sa.Column("created_by_id", sa.String()),
         sa.Column("finished_at", TIMESTAMP),
@@ -73,6 +83,9 @@ def upgrade() -> None:
         sa.Column("staff_id", sa.String(), nullable=False),
         sa.Column("api_key_id", sa.String()),
         sa.Column("session_id", sa.String()),
+        sa.Column("issuer_digest", sa.String(), nullable=False),
+        sa.Column("role", sa.String(), nullable=False),
+        sa.Column("location_id", sa.String()),
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("created_at", TIMESTAMP, nullable=False),
@@ -92,7 +105,9 @@ def downgrade() -> None:
     """Take them away again."""
     for table in ("access_token", "webhook_replay", "rendering"):
         op.drop_table(table)
-    op.drop_column("notice", "mailed_at")
+    for column in ("mail_after", "mail_tries", "mailed_to", "mailed_at"):
+        op.drop_column("notice", column)
+    op.drop_column("log_head", "pruned_until")
     op.drop_column("log_head", "pruned_sequence")
     for column in (
         "missed_events",
