@@ -2,12 +2,13 @@
 
 from core.settings import Settings
 from db.statements import BUSINESS, Command, Query, among, command, param, query
-from db.transaction import Database, Taken, Transaction, Work
+from db.transaction import Database, Load, Taken, Transaction, Work
 
 __all__ = [
     "BUSINESS",
     "Command",
     "Database",
+    "Load",
     "Query",
     "Taken",
     "Transaction",

@@ -3,25 +3,38 @@
 asyncpg's pool resets a connection on every release, a round trip that was measured to cost as
 much as a statement. Ours keeps connections as they are and remembers in whose name each speaks:
 the role and the business are set when a lease changes them, and row-level security does the rest.
+
+A server that is gone, frozen or cut off makes nobody wait for long, and no pile: what a call waits
+for is bounded at each step, and each bound ends in Unavailable or Overloaded. Where nothing can
+have been stored, the call is tried once more on a fresh connection first.
 """
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg
 
-from core.errors import BadUserInput, Locked, Overloaded
+from core.errors import BadUserInput, Locked, Overloaded, Unavailable
 from core.ids import is_id
 from db.statements import POSTGRESQL, Compiled
-from db.transaction import Database, Taken, Transaction, Work
+from db.transaction import Database, Load, Taken, Transaction, Work
 
 T = TypeVar("T")
 _WAITING = 2_000
 _PATIENCE = 10.0
+_STILL = 2.0
+"""How long a call waits while no connection comes back at all."""
+_ANSWER = 2.0
+"""Within this a server that lives has connected, or begun a transaction."""
+_LONGEST = 20.0
+"""More than the server itself allows a statement: after this it is not there any more."""
+_IDLE = 5.0
+"""A connection unused for longer is asked for a sign of life first."""
 _TRIES = 5
 _APART = 0.1
 _SETTINGS = {
@@ -31,6 +44,24 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "30000",
 }
 _AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, Locked)
+_GONE = (
+    OSError,  # a timeout is one, too
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,  # its answer to a farewell that came while nothing was asked
+)
+_UNABLE = (
+    asyncpg.InsufficientResourcesError,  # a full disk, no connection left
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresSystemError,
+)
+
+
+class _Gone(Unavailable):
+    """The connection is dead, and nothing was stored over it."""
 
 
 class PostgresDatabase(Database):
@@ -42,6 +73,7 @@ class PostgresDatabase(Database):
         self._free: deque[_Connection] = deque()
         self._waiting: deque[asyncio.Future[_Connection | None]] = deque()
         self._made = 0
+        self._moved = 0.0
         self._roles = True
 
     async def open(self) -> None:
@@ -66,6 +98,11 @@ class PostgresDatabase(Database):
         return await self._transact(business, work, keeps=False)
 
     async def read(self, business: str | None, work: Work[T]) -> T:
+        with suppress(_Gone):
+            return await self._read_once(business, work)
+        return await self._read_once(business, work)
+
+    async def _read_once(self, business: str | None, work: Work[T]) -> T:
         async with self._lease(business) as connection:
             await connection.speak_for(business, roles=self._roles)
             return await work(PostgresTransaction(business, connection.wire))
@@ -78,16 +115,25 @@ class PostgresDatabase(Database):
             try:
                 return await work(PostgresTransaction(business, wire))
             finally:
-                if not wire.is_closed():
-                    await wire.execute("ROLLBACK")
+                await _roll_back(wire)
 
     async def forget(self) -> None:
         """Nothing: dead rows are the server's own to sweep out (docs/running.md)."""
 
+    @property
+    def load(self) -> Load:
+        waiting = sum(not waiter.done() for waiter in self._waiting)
+        return Load(waiting, busy=self._made - len(self._free), connections=self._made)
+
     async def _transact(self, business: str | None, work: Work[T], *, keeps: bool) -> T:
+        is_second = False
         for left in reversed(range(_TRIES)):
             try:
                 return await self._transact_once(business, work, keeps=keeps)
+            except _Gone:
+                if is_second:
+                    raise
+                is_second = True
             except _AGAIN:
                 if not left:
                     raise Overloaded from None
@@ -104,16 +150,22 @@ class PostgresDatabase(Database):
             wire = connection.wire
             await connection.speak_for(business, roles=self._roles, then="BEGIN")
             tx = PostgresTransaction(business, wire)
+            is_told = False
             try:
                 result = await work(tx)
                 if keeps:
                     await tx.close()
+                is_told = keeps
                 ended = await wire.execute("COMMIT" if keeps else "ROLLBACK")
                 if keeps:
                     _check_kept(ended)
-            except BaseException:
-                if not wire.is_closed():
-                    await wire.execute("ROLLBACK")
+            except BaseException as error:
+                if _is_gone(error, wire):
+                    wire.terminate()
+                    if is_told:
+                        raise Unavailable(_UNSURE) from error
+                else:
+                    await _roll_back(wire)
                 raise
         if keeps:
             self._committed(tx.heads)
@@ -127,9 +179,17 @@ class PostgresDatabase(Database):
         except BaseException as error:
             # A cancelled call may leave the wire in the middle of an answer, and nobody knows
             # whether what it was told last (a role, a BEGIN) has come to pass.
-            is_known = isinstance(error, Exception) and not connection.wire.is_in_transaction()
-            if not is_known:
-                connection.wire.terminate()
+            wire, is_gone = connection.wire, _is_gone(error, connection.wire)
+            is_known = isinstance(error, Exception) and not is_gone
+            if not wire.is_closed() and (not is_known or wire.is_in_transaction()):
+                wire.terminate()
+            if is_gone:
+                self._hang_up_on_the_idle()
+                raise _Gone from error
+            if isinstance(error, _UNABLE):
+                raise Unavailable(_TAKES_NOTHING) from error
+            if isinstance(error, asyncpg.QueryCanceledError):
+                raise Overloaded(_TOO_LONG) from error
             raise
         finally:
             self._release(connection)
@@ -159,8 +219,7 @@ class PostgresDatabase(Database):
         waiter: asyncio.Future[_Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout(_PATIENCE):
-                return await waiter
+            return await self._patiently(waiter)
         except BaseException as error:
             if waiter.done() and not waiter.cancelled():
                 # It came in the very turn in which patience ended: it is the next one's.
@@ -169,9 +228,27 @@ class PostgresDatabase(Database):
                     self._hand_on(None)
                 else:
                     self._release(given)
+            else:
+                waiter.cancel()
+                with suppress(ValueError):
+                    self._waiting.remove(waiter)
             if isinstance(error, TimeoutError):
                 raise Overloaded from None
             raise
+
+    async def _patiently(
+        self, waiter: "asyncio.Future[_Connection | None]"
+    ) -> "_Connection | None":
+        """Wait as long as connections come back, but not for ever."""
+        began = time.monotonic()
+        while True:
+            now = time.monotonic()
+            until = min(began + _PATIENCE, max(began, self._moved) + _STILL)
+            if now >= until:
+                raise TimeoutError
+            await asyncio.wait((waiter,), timeout=until - now)
+            if waiter.done():
+                return waiter.result()
 
     def _drop_dead(self) -> None:
         """Forget the free connections that ended meanwhile: the server was restarted, say."""
@@ -179,7 +256,16 @@ class PostgresDatabase(Database):
         self._made -= len(self._free) - len(alive)
         self._free = deque(alive)
 
+    def _hang_up_on_the_idle(self) -> None:
+        """One connection was dead: those that were not used since it was asked may be, too."""
+        proven = time.monotonic() - _ANSWER
+        for connection in self._free:
+            if connection.used_at < proven:
+                connection.wire.terminate()
+        self._drop_dead()
+
     def _release(self, connection: "_Connection") -> None:
+        connection.used_at = self._moved = time.monotonic()
         if connection.wire.is_closed():
             self._made -= 1
             self._hand_on(None)
@@ -199,9 +285,18 @@ class PostgresDatabase(Database):
         return False
 
     async def _new_connection(self) -> "_Connection":
-        wire = await asyncpg.connect(
-            self._url, statement_cache_size=512, server_settings=_SETTINGS, timeout=10
-        )
+        try:
+            wire = await asyncpg.connect(
+                self._url,
+                statement_cache_size=512,
+                server_settings=_SETTINGS,
+                timeout=_ANSWER,
+                command_timeout=_LONGEST,
+            )
+        except _GONE as error:
+            raise Unavailable from error
+        except _UNABLE as error:
+            raise Unavailable(_TAKES_NOTHING) from error
         return _Connection(wire)
 
 
@@ -211,13 +306,16 @@ class _Connection:
     def __init__(self, wire: "asyncpg.Connection[Any]") -> None:
         self.wire = wire
         self.business: str | None = None
+        self.used_at = time.monotonic()
         self._speaks = False
 
     async def speak_for(self, business: str | None, *, roles: bool, then: str = "") -> None:
         """Make it speak for this business (None: the system); does nothing where it does."""
         if self._speaks and self.business == business:
+            if not then and time.monotonic() - self.used_at > _IDLE:
+                then = "SELECT 1"
             if then:
-                await self.wire.execute(then)
+                await self.wire.execute(then, timeout=_ANSWER)
             return
         if business is not None and not is_id(business):
             raise ValueError(business)
@@ -227,9 +325,32 @@ class _Connection:
         # answered, nobody knows for whom it speaks.
         self._speaks, self.business = False, business
         await self.wire.execute(
-            f"BEGIN; {set_role}SET stampwire.business = '{business or ''}'; COMMIT; {then}"
+            f"BEGIN; {set_role}SET stampwire.business = '{business or ''}'; COMMIT; {then}",
+            timeout=_ANSWER,
         )
         self._speaks = True
+
+
+_UNSURE = "The database did not answer in time; repeat the call under the same idempotency key."
+_TAKES_NOTHING = "The database takes nothing at present; try again shortly."
+_TOO_LONG = "This took the database too long."
+
+
+def _is_gone(error: BaseException, wire: "asyncpg.Connection[Any]") -> bool:
+    """Whether an error says that nobody is at the other end any more."""
+    return isinstance(error, _GONE) or (
+        isinstance(error, asyncpg.InterfaceError) and wire.is_closed()
+    )
+
+
+async def _roll_back(wire: "asyncpg.Connection[Any]") -> None:
+    """Take a transaction back; whoever does not do so in time is hung up on."""
+    if wire.is_closed():
+        return
+    try:
+        await wire.execute("ROLLBACK", timeout=_ANSWER)
+    except (*_GONE, asyncpg.InterfaceError):
+        wire.terminate()
 
 
 def _check_kept(ended: str) -> None:

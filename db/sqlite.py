@@ -4,6 +4,9 @@ A hop to another thread per statement costs more than the statement, so there is
 done where it is asked for, and a whole unit of work runs in the writer thread. Units that wait
 while a commit is syncing share the next one, each inside its own savepoint. (SQLModel's
 async session over aiosqlite was measured at a fortieth of this speed.)
+
+After a failed sync nobody knows what is on the disk, and a second sync would not tell: from then on
+nothing is stored, and the process is to end.
 """
 
 import asyncio
@@ -17,9 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from core.errors import Overloaded
+import structlog
+
+from core.errors import Overloaded, Unavailable
 from db.statements import SQLITE, Compiled
-from db.transaction import Database, Taken, Transaction, Work
+from db.transaction import Database, Load, Taken, Transaction, Work
 
 T = TypeVar("T")
 _GROUP = 64
@@ -32,6 +37,17 @@ _PRAGMAS = (
     "secure_delete = ON",  # what is deleted is overwritten: personal data does not linger
 )
 _TAKEN = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+_BUSY = "Another process holds the database; try again shortly."
+_BROKEN = "The disk failed; what was called for may not be stored."
+_UNABLE = {
+    sqlite3.SQLITE_FULL: "The disk is full; nothing was stored.",
+    sqlite3.SQLITE_READONLY: "The database cannot be written to.",
+    sqlite3.SQLITE_CANTOPEN: "The database cannot be opened.",
+    sqlite3.SQLITE_NOMEM: "The server is out of memory; try again shortly.",
+}
+_LOST = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+log = structlog.get_logger("stampwire.db")
 
 
 class SqliteDatabase(Database):
@@ -76,11 +92,16 @@ class SqliteDatabase(Database):
         if connection is None:
             message = "The database is not open."
             raise RuntimeError(message)
-        connection.execute("BEGIN")
         try:
-            return _drive(work(SqliteTransaction(business, connection)))
-        finally:
-            connection.execute("COMMIT")
+            connection.execute("BEGIN")
+            try:
+                return _drive(work(SqliteTransaction(business, connection)))
+            finally:
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if _code(error) == sqlite3.SQLITE_READONLY:  # a fault of ours: whoever reads wrote
+                raise
+            raise _told(error) from error
 
     async def snapshot(self, business: str | None, work: Work[T]) -> T:
         return await self.read(business, work)
@@ -93,7 +114,14 @@ class SqliteDatabase(Database):
             raise Overloaded from None
         await asyncio.wrap_future(forgetting.done)
 
+    @property
+    def load(self) -> Load:
+        waiting = self._jobs.qsize()
+        return Load(waiting, busy=int(waiting > 0), connections=2)
+
     async def _enqueue(self, job: "_Job[T]") -> T:
+        if self.is_broken:
+            raise Unavailable(_BROKEN)
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
@@ -150,15 +178,25 @@ class SqliteDatabase(Database):
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
+            self._watch_for_loss(error)
             for job in group:
                 job.fail(error)
             return
         heads: dict[str, tuple[int, int]] = {}
         for job in group:
             heads.update(job.heads)
+            self._watch_for_loss(job.error)
             job.resolve()
         if heads and self._loop is not None:
             self._loop.call_soon_threadsafe(self._committed, heads)
+
+    def _watch_for_loss(self, error: BaseException | None) -> None:
+        if self.is_broken or _code(error) not in _LOST:
+            return
+        self.is_broken = True
+        log.critical("the disk failed", error=str(error))
+        if self._loop is not None and self.on_broken is not None:
+            self._loop.call_soon_threadsafe(self.on_broken)
 
 
 class SqliteTransaction(Transaction):
@@ -195,7 +233,7 @@ class _Job(Generic[T]):
     done: Future[T] = field(default_factory=Future)
     heads: dict[str, tuple[int, int]] = field(default_factory=dict)
     _result: Any = None
-    _error: BaseException | None = None
+    error: BaseException | None = None
 
     def run(self, connection: sqlite3.Connection) -> None:
         """Do the work inside a savepoint of its own."""
@@ -209,7 +247,7 @@ class _Job(Generic[T]):
             else:
                 connection.execute("ROLLBACK TO job")
         except BaseException as error:
-            self._error = error
+            self.error = error
             self.heads = {}
             if not connection.in_transaction:
                 raise
@@ -220,8 +258,8 @@ class _Job(Generic[T]):
         """Tell whoever waits: it is committed, or it was refused."""
         if not self.done.set_running_or_notify_cancel():
             return
-        if self._error is not None:
-            self.done.set_exception(self._error)
+        if self.error is not None:
+            self.done.set_exception(_told(self.error))
         else:
             self.done.set_result(self._result)
 
@@ -231,7 +269,7 @@ class _Job(Generic[T]):
         Nor is a refusal told: what it was refused for may be lost with the group.
         """
         if self.done.set_running_or_notify_cancel():
-            self.done.set_exception(error)
+            self.done.set_exception(_told(error))
 
 
 @dataclass
@@ -247,12 +285,33 @@ class _Forgetting:
         try:
             busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
-            self.done.set_exception(error)
+            self.done.set_exception(_told(error))
             return
         if busy:
             self.done.set_exception(Overloaded("Somebody reads the database; try again shortly."))
         else:
             self.done.set_result(None)
+
+
+def _code(error: BaseException | None) -> int | None:
+    """What SQLite calls an error, without its finer points; None where it was not SQLite's."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
+
+
+def _told(error: BaseException) -> BaseException:
+    """An error as callers may know it; what is a fault of ours stays as it is."""
+    code = _code(error)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        told: Exception = Overloaded(_BUSY)
+    elif code in _LOST:
+        told = Unavailable(_BROKEN)
+    elif code in _UNABLE:
+        told = Unavailable(_UNABLE[code])
+    else:
+        return error
+    told.__cause__ = error
+    return told
 
 
 def _drive(work: Coroutine[Any, Any, T]) -> T:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
@@ -105,11 +106,27 @@ class Transaction(ABC):
     async def _run(self, compiled: Compiled, values: list[Any]) -> int: ...
 
 
+@dataclass(frozen=True)
+class Load:
+    """How busy this process's way to the database is."""
+
+    waiting: int
+    """Units of work that wait for their turn."""
+    busy: int
+    """Connections at work."""
+    connections: int
+    """Connections there are."""
+
+
 class Database(ABC):
     """The database of this deployment. Which one it is, only this package knows."""
 
     on_commit: Callable[[dict[str, tuple[int, int]]], None] | None = None
     """Told after each commit how far the log (and access) of each business now reaches."""
+    is_broken = False
+    """Whether what was stored last may be lost: nothing more is stored by this process."""
+    on_broken: Callable[[], None] | None = None
+    """Told, once, when that happens; whoever runs the process ends it."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -123,7 +140,8 @@ class Database(ABC):
     async def write(self, business: str | None, work: Work[T]) -> T:
         """Do the work in one transaction; all of it is stored, or nothing.
 
-        Overloaded if too much is waiting already.
+        Overloaded if too much is waiting already. Unavailable if the database does not answer, or
+        takes nothing; where it says so, the work may have been stored all the same.
         """
 
     @abstractmethod
@@ -145,6 +163,11 @@ class Database(ABC):
         What a server does by itself in its time (PostgreSQL: autovacuum and the recycling of its
         write-ahead log) is not waited for.
         """
+
+    @property
+    @abstractmethod
+    def load(self) -> Load:
+        """How busy it is at this moment."""
 
     def _committed(self, heads: dict[str, tuple[int, int]]) -> None:
         if heads and self.on_commit is not None:

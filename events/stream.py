@@ -1,32 +1,41 @@
-"""The doorbell: which business has news, carried between processes. Only here is broadcaster known.
+"""The doorbell: which business has news, carried between processes.
 
 It carries `[business, sequence, access version]` and nothing else; whoever hears it reads the
-log. broadcaster was measured to lose messages silently, and for ever, after a short outage of
-its broker, so nothing depends on it: our own heartbeat tells a dead line, which is then built
-anew, and once a second one small query covers every ring that was lost. A dead broker costs
-latency, never an event.
+log. Nothing depends on it: a ring is only a reason to look, a heartbeat of our own tells a dead
+line, which is then built anew, and once a second one small query covers every ring that was
+lost. A dead broker costs latency, never an event.
 """
 
 import asyncio
+import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import structlog
-from broadcaster import Broadcast
 from sqlmodel import col, select
 
+from core.ids import new_id, prefix_of
 from db import Database, Transaction, among, query
+from events.lines import Line, LineLost, line_to
 from models import LogHead
 
-CHANNEL = "stampwire"
 POLL_SECONDS = 1.0
 HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = 12.0
+_LOOK_SECONDS = 5.0
 _RINGS_PER_MESSAGE = 80
 """PostgreSQL takes 8 000 bytes in one notification."""
+_LONGEST = 16_384
+"""More characters than any message of ours has."""
+_BEAT = "bell"
+"""The prefix of what stands in a heartbeat for the business: the process that rings."""
+
+Heads = dict[str, tuple[int, int]]
+"""How far the log of each business reaches, and the version of its access rights."""
 
 log = structlog.get_logger("stampwire.stream")
 # Every business somebody here follows: this runs in the name of the system.
@@ -39,42 +48,91 @@ class Follower:
 
     business: str
     sequence: int = 0
-    access_version: int | None = None
+    _hint: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def news(self, beyond: int, patience: float = 30.0) -> bool:
-        """Wait until the log reaches beyond a place, or patience ends; says which."""
-        while self.sequence <= beyond:
+        """Wait until the log seems to reach beyond a place, or patience ends; says which."""
+        while max(self.sequence, self._hint) <= beyond:
             self._news.clear()
             try:
                 async with asyncio.timeout(patience):
                     await self._news.wait()
             except TimeoutError:
                 return False
+        self._hint = 0  # believed once: anybody may ring
         return True
 
-    def hear(self, sequence: int) -> None:
+    def know(self, sequence: int) -> None:
         """The log reaches to here, at least."""
         if sequence > self.sequence:
             self.sequence = sequence
             self._news.set()
 
+    def hear(self, sequence: int) -> None:
+        """Somebody says so: reason enough to look once."""
+        if sequence > self.sequence:
+            self._hint = sequence
+            self._news.set()
+
+
+@dataclass(eq=False)
+class _Watcher:
+    """Somebody who wants to know when rights in a business changed."""
+
+    callback: Callable[[], None]
+    known: int | None = None
+    _hint: int = 0
+
+    def know(self, version: int) -> None:
+        """So it is; at the first news it is not known what changed before."""
+        if self.known is None or version > self.known:
+            self.known = version
+            self.callback()
+
+    def hear(self, version: int) -> None:
+        """Somebody says so: reason enough to look, and looked up by the poll all the same."""
+        if version > max(self.known or 0, self._hint):
+            self._hint = version
+            self.callback()
+
 
 class Stream:
     """One per process: hears of news from its own commits, from the doorbell, and by looking."""
 
-    def __init__(self, database: Database, url: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        url: str,
+        *,
+        poll: float = POLL_SECONDS,
+        heartbeat: float = HEARTBEAT_SECONDS,
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
         self._database = database
         self._url = url
+        self._pauses = {"poll": poll, "heartbeat": heartbeat, "silence": silence}
+        self._own = new_id(_BEAT)
         self._followers: dict[str, set[Follower]] = defaultdict(set)
-        self._access: dict[str, dict[Callable[[], None], int | None]] = defaultdict(dict)
+        self._watchers: dict[str, set[_Watcher]] = defaultdict(set)
         self._bells: set[asyncio.Event] = set()
-        self._unsent: dict[str, tuple[int, int]] = {}
+        self._unsent: Heads = {}
         self._something = asyncio.Event()
-        self._broadcast: Broadcast | None = None
+        self._look = asyncio.Event()
+        self._line: Line | None = None
+        self._connected = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
         self.healthy = False
+        """Whether the last heartbeat of our own came back."""
+        self.rings_sent = 0
+        self.rings_lost = 0
+        """Rings that the broker did not take; they go out when it is back."""
+        self.rings_heard = 0
+        self.messages_ignored = 0
+        """What was on the channel, but was none of ours."""
+        self.rebuilds = 0
+        """Lines built anew after the first."""
 
     async def open(self) -> None:
         """Start listening, ringing and looking; a broker that is absent is no error."""
@@ -98,9 +156,10 @@ class Stream:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def ring(self, heads: dict[str, tuple[int, int]]) -> None:
+    def ring(self, heads: Heads) -> None:
         """Tell everybody, in this process and in the others, how far these logs reach."""
-        self._hear(heads)
+        self._know(heads)
+        self._ring_bells()
         self._unsent.update(heads)
         self._something.set()
 
@@ -108,24 +167,14 @@ class Stream:
     def follow(self, business: str) -> Iterator[Follower]:
         """Hear of a business's news for as long as the block lasts."""
         follower = Follower(business)
-        self._followers[business].add(follower)
-        try:
+        with _member_of(self._followers, business, follower):
             yield follower
-        finally:
-            self._followers[business].discard(follower)
-            if not self._followers[business]:
-                del self._followers[business]
 
     @contextmanager
     def watch_access(self, business: str, callback: Callable[[], None]) -> Iterator[None]:
         """Call back when somebody's rights in the business changed."""
-        self._access[business][callback] = None
-        try:
+        with _member_of(self._watchers, business, _Watcher(callback)):
             yield
-        finally:
-            del self._access[business][callback]
-            if not self._access[business]:
-                del self._access[business]
 
     @contextmanager
     def bell(self) -> Iterator[asyncio.Event]:
@@ -137,94 +186,190 @@ class Stream:
         finally:
             self._bells.discard(event)
 
-    def _hear(self, heads: dict[str, tuple[int, int]]) -> None:
+    # -- What is known, and what is only said -----------------------------------------------------
+
+    def _know(self, heads: Heads) -> None:
+        """From our own commits and from the database: so it is."""
         for business, (sequence, access_version) in heads.items():
             for follower in self._followers.get(business, ()):
+                follower.know(sequence)
+            for watcher in [*self._watchers.get(business, ())]:
+                watcher.know(access_version)
+
+    def _hear(self, rings: list[tuple[str, int, int]]) -> None:
+        """From the line, where anybody could ring: reasons to look, nothing more."""
+        for business, sequence, access_version in rings:
+            for follower in self._followers.get(business, ()):
                 follower.hear(sequence)
-            watchers = self._access.get(business, {})
-            for callback, known in list(watchers.items()):
-                # At the first news it is not known what changed since rights were looked at.
-                if known is None or access_version > known:
-                    watchers[callback] = access_version
-                    callback()
+            for watcher in [*self._watchers.get(business, ())]:
+                watcher.hear(access_version)
+        if rings:
+            self._ring_bells()
+
+    def _ring_bells(self) -> None:
         for bell in self._bells:
             bell.set()
 
+    # -- The line ---------------------------------------------------------------------------------
+
     async def _listen(self) -> None:
+        """Hold a line to the broker; whenever it is lost, build a new one."""
+        lines, is_lost = 0, False
         while True:
+            pause = 1.0
             try:
-                async with self._line() as broadcast, broadcast.subscribe(CHANNEL) as subscriber:
-                    self._broadcast = broadcast
-                    while True:
-                        async with asyncio.timeout(SILENCE_SECONDS):
-                            message = await subscriber.get()
-                        self.healthy = True
-                        if message is not None:
-                            rings = orjson.loads(message.message)
-                            self._hear({ring[0]: (ring[1], ring[2]) for ring in rings})
+                async with line_to(self._url) as self._line:
+                    self._connected.set()
+                    pause = 0.2
+                    self.rebuilds += lines > 0
+                    lines += 1
+                    if is_lost:
+                        log.info("doorbell back")
+                    is_lost = False
+                    self._look.set()  # what was rung meanwhile
+                    self._ring_own()
+                    try:
+                        await self._hear_all(self._line)
+                    finally:
+                        self._lose_line()
             except Exception as error:  # noqa: BLE001 -- whatever the broker does, we go on
-                log.warning("doorbell lost", error=type(error).__name__)
-            self._broadcast, self.healthy = None, False
+                if not is_lost:
+                    log.warning("doorbell lost", error=_reason(error))
+                is_lost = True
             if self._closing:  # a dead broker's error takes the place of our cancellation
                 return
-            await asyncio.sleep(1)
+            # Not all at the same moment, and not at once where nobody answers.
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 -- no secret
 
-    @asynccontextmanager
-    async def _line(self) -> AsyncIterator[Broadcast]:
-        broadcast = Broadcast(self._url)
-        try:
-            async with asyncio.timeout(5):
-                await broadcast.connect()
-            yield broadcast
-        finally:
-            with suppress(Exception):
-                async with asyncio.timeout(2):
-                    await broadcast.disconnect()
-            # broadcaster 0.3.1 leaves its reader of a dead Redis behind: one a second in an outage.
-            reader = getattr(broadcast._backend, "_listener", None)  # noqa: SLF001
-            if isinstance(reader, asyncio.Task):
-                reader.cancel()
+    async def _hear_all(self, line: Line) -> None:
+        """Hear until the line is lost, or our own heartbeat is missing for too long."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._pauses["silence"]
+        while True:
+            async with asyncio.timeout_at(until):
+                text = await line.hear()
+            rings = _read(text)
+            if rings is None:
+                if not self.messages_ignored:
+                    log.warning("not ours on the doorbell's channel", length=len(text))
+                self.messages_ignored += 1
+                continue
+            if any(business == self._own for business, _, _ in rings):
+                until = loop.time() + self._pauses["silence"]
+                self.healthy = True
+            rings = [ring for ring in rings if prefix_of(ring[0]) != _BEAT]
+            self.rings_heard += len(rings)
+            self._hear(rings)
 
     async def _publish(self) -> None:
         """The one task that publishes: what piles up meanwhile goes out together."""
         while True:
             await self._something.wait()
+            await self._connected.wait()
             self._something.clear()
-            rings = [(business, *head) for business, head in self._unsent.items()]
-            self._unsent.clear()
+            unsent, self._unsent = self._unsent, {}
+            rings = [(business, *head) for business, head in unsent.items()]
             for start in range(0, len(rings), _RINGS_PER_MESSAGE):
                 await self._send(rings[start : start + _RINGS_PER_MESSAGE])
 
     async def _send(self, rings: list[tuple[str, int, int]]) -> None:
-        broadcast = self._broadcast
-        if broadcast is None:
+        count = sum(business != self._own for business, _, _ in rings)
+        if await self._is_taken(orjson.dumps(rings).decode()):
+            self.rings_sent += count
             return
+        self.rings_lost += count
+        for business, sequence, access_version in rings:
+            self._unsent.setdefault(business, (sequence, access_version))
+        self._something.set()
+
+    async def _is_taken(self, message: str) -> bool:
+        line = self._line
+        if line is None:
+            return False
         try:
-            async with asyncio.timeout(2):
-                await broadcast.publish(CHANNEL, orjson.dumps(rings).decode())
-        except Exception as error:  # noqa: BLE001 -- a lost ring is covered by the poll
-            log.warning("ring lost", error=type(error).__name__)
+            await line.publish(message)
+        except LineLost as error:
+            line.give_up(str(error))
+            self._lose_line()
+            return False
+        return True
+
+    def _lose_line(self) -> None:
+        self._line, self.healthy = None, False
+        self._connected.clear()
 
     async def _beat(self) -> None:
         while True:
-            await self._send([])
-            await asyncio.sleep(HEARTBEAT_SECONDS if self.healthy else 0.2)
+            await asyncio.sleep(self._pauses["heartbeat"])
+            self._ring_own()
+
+    def _ring_own(self) -> None:
+        self._unsent[self._own] = (0, 0)
+        self._something.set()
+
+    # -- Looking ----------------------------------------------------------------------------------
 
     async def _poll(self) -> None:
         """Look at the heads of the logs somebody here follows: no ring is needed to be told."""
+        seen: Heads = {}
+        is_unread = False
         while True:
-            await asyncio.sleep(POLL_SECONDS)
-            businesses = sorted({*self._followers, *self._access})
+            try:
+                async with asyncio.timeout(self._pauses["poll"]):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+            self._look.clear()
+            businesses = sorted({*self._followers, *self._watchers})
             if not businesses:
                 continue
             try:
-                self._hear(await self._heads(businesses))
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    heads = await self._heads(businesses)
             except Exception as error:  # noqa: BLE001 -- the next look may succeed
-                log.warning("log heads unread", error=type(error).__name__)
+                if not is_unread:
+                    log.warning("log heads unread", error=type(error).__name__)
+                is_unread = True
+                continue
+            is_unread = False
+            self._know(heads)
+            if heads != seen:
+                self._ring_bells()
+            seen = heads
 
-    async def _heads(self, businesses: list[str]) -> dict[str, tuple[int, int]]:
+    async def _heads(self, businesses: list[str]) -> Heads:
         async def look(tx: Transaction) -> list[LogHead]:
             return await tx.many(_HEADS, businesses=businesses)
 
         heads = await self._database.read(None, look)
         return {head.business_id: (head.sequence, head.access_version) for head in heads}
+
+
+@contextmanager
+def _member_of(groups: dict[str, set[Any]], name: str, member: Any) -> Iterator[None]:
+    """Be one of a group; it is gone with its last member."""
+    groups[name].add(member)
+    try:
+        yield
+    finally:
+        groups[name].discard(member)
+        if not groups[name]:
+            del groups[name]
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, LineLost) else type(error).__name__
+
+
+def _read(text: str) -> list[tuple[str, int, int]] | None:
+    """The rings of a message, None if it is none of ours."""
+    if len(text) > _LONGEST:
+        return None
+    try:
+        said = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    is_ours = isinstance(said, list) and all(
+        isinstance(ring, list) and [type(part) for part in ring] == [str, int, int] for ring in said
+    )
+    return [(ring[0], ring[1], ring[2]) for ring in said] if is_ours else None
