@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from time import perf_counter
 from typing import Any
 
 import structlog
@@ -10,21 +11,23 @@ from strawberry.extensions import SchemaExtension
 
 from core.errors import Denied, Refused
 from db import Taken
+from execution.counting import count_operation
 
 log = structlog.get_logger("stampwire.graphql")
 
 
 class PresentErrors(SchemaExtension):
-    """Gives every top-level error its `extensions.code`, on HTTP and on sockets alike."""
+    """Gives every top-level error its `extensions.code`, on HTTP and on sockets; counts answers."""
 
     _streamed = False
 
     def on_operation(self) -> Iterator[None]:
         """Once for an answer, but for those that stream."""
-        self._streamed = False
+        self._streamed, began = False, perf_counter()
         yield
         if not self._streamed:
             _present_all(self.execution_context.result)
+        count_operation(self.execution_context, began, streamed=self._streamed)
 
     def on_stream_result(self, result: Any) -> Iterator[None]:
         """For each answer of a stream, before it leaves."""

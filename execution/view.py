@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLRequestData
+from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.schema.base import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
@@ -27,8 +29,13 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 )
 from strawberry.types import ExecutionResult
 
+from core.errors import Denied, RateLimited
+from core.metrics import REQUESTS, SOCKETS, SUBSCRIPTIONS
 from execution.documents import check_document
-from models import Actor
+from execution.fanout import Fanout, Member, TooSlow
+from execution.protocols import EXTENSION, SEND_SECONDS, Blocked, Exchange, Socket, frames_of
+from execution.subscriptions import LogSubscription, log_subscription
+from models import Actor, encode_cursor
 from resolvers.callers import caller_of, secret_in
 from resolvers.context import Context, Deployment
 
@@ -36,17 +43,46 @@ BODY_LIMIT = 100_000
 SUBSCRIPTIONS_PER_SOCKET = 50
 INIT_WITHIN = timedelta(seconds=5)
 SSE_PROTOCOL = "graphql-sse"
+TOO_SLOW = 4008
+
+
+class _Subscriber:
+    """Where the answers of one operation of a socket go."""
+
+    def __init__(self, socket: Socket, operation_id: str) -> None:
+        self._socket = socket
+        self._prefix = b'{"id":' + orjson.dumps(operation_id) + b',"type":"next","payload":'
+
+    @property
+    def is_writable(self) -> bool:
+        return self._socket.is_writable
+
+    def write(self, payloads: Sequence[bytes]) -> None:
+        """Send each as a message of its own, all in one write."""
+        if payloads:
+            self._socket.write(frames_of(self._prefix, payloads))
+
+    async def drained(self) -> None:
+        await self._socket.drained()
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     """A socket: its messages checked, its caller's rights watched."""
 
     _rights_task: asyncio.Task[None] | None = None
+    _frames: Socket | None = None
+    _members: dict[str, Member]
+    view: "GraphQLView"
 
     async def handle(self) -> None:
         """Serve the socket to its end."""
+        self._members = {}
+        self._frames = self.websocket.ws.scope["extensions"].get(EXTENSION)  # type: ignore[attr-defined]
+        if self._frames is not None:
+            self._frames.farewell = self._farewell
         try:
-            await super().handle()
+            with SOCKETS.held("websocket"):
+                await super().handle()
         finally:
             if self._rights_task is not None:
                 self._rights_task.cancel()
@@ -62,6 +98,42 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await super().handle_message(message)
         if self.connection_acknowledged and self._rights_task is None:
             self._rights_task = asyncio.create_task(self._close_without_rights())
+
+    async def run_operation(self, operation: Any) -> None:
+        """Subscriptions of the log share what they have in common; the rest runs as ever."""
+        said = self._frames and log_subscription(
+            self.schema, operation.query, operation.variables, operation.operation_name
+        )
+        if not said:
+            await super().run_operation(operation)
+            return
+        try:
+            await self._follow(operation, said)
+        except Denied as denied:
+            error = GraphQLError(str(denied), extensions=denied.extensions)
+            await operation.send_initial_errors([error])
+        except (Blocked, WebSocketDisconnected):
+            self.operations.pop(operation.id, None)
+
+    async def _follow(self, operation: Any, said: LogSubscription) -> None:
+        assert self._frames is not None  # noqa: S101 -- asked before
+        fanout = self.view.fanout
+        outlet = _Subscriber(self._frames, operation.id)
+        member = self._members[operation.id] = await fanout.start(said, self.context, outlet)
+        try:
+            REQUESTS.count("subscription", "ok")
+            with SUBSCRIPTIONS.held():
+                await fanout.follow(said, member)
+        except TooSlow:
+            await self.websocket.close(code=TOO_SLOW, reason=self._farewell())
+        finally:
+            if self._members.get(operation.id) is member:
+                del self._members[operation.id]
+
+    def _farewell(self) -> str:
+        """Where to go on from, as the reason of a close: the place that every subscription has."""
+        places = [member.place for member in self._members.values()]
+        return f"cursor={encode_cursor(min(places))}" if places else ""
 
     async def _close_without_rights(self) -> None:
         await _end_of_rights(self.context, secret_in(self.context.connection_params))
@@ -89,6 +161,7 @@ class GraphQLView(GraphQL[Context, None]):
             allowed_origins=deployment.settings.allowed_origins,
         )
         self._deployment = deployment
+        self.fanout = Fanout(deployment)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request or a socket."""
@@ -104,6 +177,9 @@ class GraphQLView(GraphQL[Context, None]):
             response = _refusal(error.status_code, error.reason, code)
         except _TooLarge:
             response = _refusal(413, f"A request has at most {BODY_LIMIT} bytes.")
+        except RateLimited as error:  # who calls could not be looked up
+            response = _refusal(503, str(error), error.code)
+            response.headers["Retry-After"] = str(max(1, round(error.retry_after_ms / 1000)))
         context: Context | None = getattr(request.state, "context", None)
         if isinstance(response, StreamingResponse) and context is not None and context.caller:
             await _serve_with_rights(response, context, scope, receive, send)
@@ -201,6 +277,7 @@ def _until_an_end(context: Context) -> float | None:
     now, actor = context.deployment.clock.now(), context.actor
     key, session = actor.api_key, actor.session
     ends = [key.expires_at, key.former_until] if key else [session.expires_at] if session else []
+    ends += [actor.token.expires_at] if actor.token else []
     left = [(end - now).total_seconds() for end in ends if end is not None and end > now]
     return min(left, default=None)
 
@@ -214,26 +291,43 @@ async def _serve_with_rights(
     async def told(message: Message) -> None:
         nonlocal has_begun
         has_begun = True
-        await send(message)
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
+        except TimeoutError:
+            connection: Exchange | None = scope.get("extensions", {}).get(EXTENSION)
+            if connection is not None:
+                connection.cut()
+            raise
 
     secret = secret_in({"Authorization": Headers(scope=scope).get("authorization")})
     serving = asyncio.create_task(response(scope, receive, told))
     rights = asyncio.create_task(_end_of_rights(context, secret))
+    going_away = asyncio.create_task(_going_away(scope))
     try:
-        await asyncio.wait((serving, rights), return_when=asyncio.FIRST_COMPLETED)
+        with SOCKETS.held("event-stream"):
+            await asyncio.wait((serving, rights, going_away), return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             await serving
             return
         serving.cancel()
         await asyncio.wait((serving,))
         if has_begun:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SEND_SECONDS):
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
             await _refusal(401, "Your rights have ended.")(scope, receive, send)
     finally:
-        for task in (serving, rights):
+        for task in (serving, rights, going_away):
             task.cancel()
-        await asyncio.gather(serving, rights, return_exceptions=True)
+        await asyncio.gather(serving, rights, going_away, return_exceptions=True)
+
+
+async def _going_away(scope: Scope) -> None:
+    """Wait until the server stops."""
+    going_away: asyncio.Event | None = scope.get("state", {}).get("going_away")
+    await (going_away or asyncio.Event()).wait()
 
 
 class _TooLarge(Exception):

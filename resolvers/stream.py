@@ -3,12 +3,14 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+from core.metrics import SUBSCRIPTIONS
 from events.log import head_of
 from models import Card, EventRow, decode_cursor, encode_cursor
 from resolvers.cards import card as find
 from resolvers.context import Context
+from services.access_tokens import filter_within
 from services.card_refs import CardRef
-from services.listings import LOG, EventFilter
+from services.listings import EventFilter, log_page
 from services.pages import MOST, PageArgs
 
 
@@ -20,12 +22,19 @@ async def events(
     There is no seam: both are reads of the log beyond the last place read. The doorbell only
     says when to look again.
     """
-    business = context.actor.business_id
-    conditions = (filter or EventFilter()).conditions()
+    within = filter_within(context.actor, filter)
+    async for event in _follow(context, after, within):
+        yield event
+
+
+async def _follow(
+    context: Context, after: str | None, filter: EventFilter
+) -> AsyncIterator[EventRow]:
+    business, conditions = context.actor.business_id, filter.conditions()
     place = None if after is None else decode_cursor(after)
-    with context.deployment.stream.follow(business) as follower:
+    with SUBSCRIPTIONS.held(), context.deployment.stream.follow(business) as follower:
         if place is None:
-            place = (await context.read(head_of)).sequence
+            place = (await context.read_within(head_of)).sequence
         while True:
             head, rows = await _read_on(context, place, conditions)
             for row in rows:
@@ -42,11 +51,11 @@ async def card(context: Context, ref: CardRef) -> AsyncIterator[Card | None]:
     if now is None:
         yield None
         return
-    head = await context.read(head_of)
+    head = await context.read_within(head_of)
     # Read once more: a change between the look-up and the head would not be told again.
     yield await find(context, CardRef(id=now.id))  # type: ignore[arg-type]
     only = EventFilter(card_ids=[now.id])  # type: ignore[list-item]
-    async for _ in events(context, encode_cursor(head.sequence), only):
+    async for _ in _follow(context, encode_cursor(head.sequence), only):
         yield await find(context, CardRef(id=now.id))  # type: ignore[arg-type]
 
 
@@ -59,6 +68,6 @@ async def _read_on(
         # The head is read first: all up to it is visible to the read that follows.
         head = (await head_of(tx)).sequence
         args = PageArgs(first=MOST, after=encode_cursor(place))
-        return head, (await LOG.page(tx, args, **conditions)).rows
+        return head, (await log_page(tx, args, newest_first=False, **conditions)).rows
 
-    return await context.read(work)
+    return await context.read_within(work)

@@ -24,6 +24,8 @@ class RunningServer:
     url: str
     app: Any
     settings: Settings
+    connections: Any = ()
+    """The open connections, as uvicorn keeps them."""
 
     @property
     def graphql(self) -> str:
@@ -70,6 +72,9 @@ class Process:
             "STAMPWIRE_TRUSTED_PROXIES": ",".join(settings.trusted_proxies),
             "STAMPWIRE_TRUSTED_HOSTS": ",".join(settings.trusted_hosts),
             "STAMPWIRE_OPERATOR_KEY": settings.operator_key,
+            "STAMPWIRE_METRICS_TOKEN": settings.metrics_token,
+            "STAMPWIRE_WORKER_PORT": str(settings.worker_port),
+            "STAMPWIRE_SHUTDOWN_DELAY": str(settings.shutdown_delay),
         }
 
     @property

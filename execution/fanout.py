@@ -1,0 +1,325 @@
+"""Fan-out: many subscribers cost one.
+
+A process reads a business's new events once. Subscribers who ask the same (document, variables
+but for the cursor, rights) form a group: an event is executed and encoded once for all of them,
+and each of their sockets is only written to. Whoever keeps up is written to directly; whoever
+does not, or comes from further back, reads the log from its own cursor at its own pace, until it
+has caught up. So nobody's memory grows, nobody waits for a neighbour, and there is no seam:
+wherever a subscriber is, its place in the log says what it still has to get.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from core.errors import Denied, Overloaded
+from db import Transaction
+from events.log import check_cursor, head_of
+from execution.protocols import Blocked
+from execution.subscriptions import LogSubscription
+from models import EventRow, decode_cursor, encode_cursor
+from resolvers.context import Context, Deployment
+from services.listings import LOG, log_page
+from services.pages import MOST, PageArgs
+
+FALLEN_TOO_FAR = 10_000
+"""Events a subscriber may fall behind after it had caught up."""
+_TURN = 256
+"""Sockets written to before others get a turn."""
+_AT_ONCE = 10
+"""Events answered before others get a turn."""
+_KEPT = 256
+"""Answers a group with several members keeps for those who are a little behind."""
+
+log = structlog.get_logger("stampwire.fanout")
+
+
+class TooSlow(Exception):
+    """The subscriber falls further and further behind."""
+
+
+class Outlet(Protocol):
+    """Where answers are written; `drained` raises when nobody takes them any more."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the receiver keeps up."""
+        ...
+
+    def write(self, payloads: Sequence[bytes]) -> None:
+        """Send answers at once."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait until the receiver keeps up."""
+        ...
+
+
+@dataclass(eq=False)
+class Member:
+    """A subscriber, and its place: all up to there it was sent, or does not want."""
+
+    outlet: Outlet
+    context: Context
+    place: int
+    fell_behind: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def cursor(self) -> str:
+        """Where to go on from."""
+        return encode_cursor(self.place)
+
+
+class Fanout:
+    """One per process: the feeds of the businesses that somebody follows here."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._feeds: dict[str, _Feed] = {}
+
+    @property
+    def subscribers(self) -> int:
+        """How many follow something."""
+        return sum(feed.size for feed in self._feeds.values())
+
+    async def start(self, said: LogSubscription, context: Context, outlet: Outlet) -> Member:
+        """A subscriber at its first place. BadUserInput or CursorExpired for a bad cursor.
+
+        Forbidden for an access token that does not reach it.
+        """
+        said.within(context.actor)
+        if said.after is not None:
+            place = decode_cursor(said.after)
+            await context.read_within(lambda tx: check_cursor(tx, place))
+            return Member(outlet, context, place)
+        return Member(outlet, context, (await context.read_within(head_of)).sequence)
+
+    async def follow(self, said: LogSubscription, member: Member) -> None:
+        """Send all beyond the member's place, until cancelled. TooSlow, or what the outlet raises.
+
+        A cursor that leaves the log while it is followed is CursorExpired.
+        """
+        business, said = member.context.actor.business_id, said.within(member.context.actor)
+        feed = self._feeds.get(business)
+        if feed is None:
+            feed = self._feeds[business] = _Feed(self._deployment, member)
+        group = feed.join(said, member)
+        conditions, has_caught_up = said.filter.conditions(), False
+        try:
+            while True:
+                try:
+                    await _catch_up(group, member, conditions, is_new=not has_caught_up)
+                except (TooSlow, Blocked):
+                    raise
+                except Exception as error:
+                    if isinstance(error, Denied) and not isinstance(error, Overloaded):
+                        raise
+                    # A database that is away comes back.
+                    log.warning("subscriber waits", error=type(error).__name__)
+                    await asyncio.sleep(1)
+                    continue
+                has_caught_up = True
+                member.fell_behind.clear()
+                group.live.add(member)  # at the group's place, and nothing awaited since
+                await member.fell_behind.wait()
+        finally:
+            if feed.leave(group, member):
+                del self._feeds[business]
+
+
+class _Group:
+    """Subscribers whose answers are the same."""
+
+    def __init__(self, said: LogSubscription, key: Hashable, place: int) -> None:
+        self.said = said
+        self.key = key
+        self.place = place
+        """All up to here was told to the live members."""
+        self.members: set[Member] = set()
+        self.live: set[Member] = set()
+        self._answers: OrderedDict[int, bytes] = OrderedDict()
+        self._context: Context | None = None
+
+    @property
+    def context(self) -> Context:
+        """That of any member: for what is answered here they are the same."""
+        member = next(iter(self.members), None)
+        if member is not None:
+            self._context = member.context
+        assert self._context is not None  # noqa: S101 -- a group begins with a member
+        return self._context
+
+    async def answers(self, events: Sequence[EventRow]) -> list[tuple[int, bytes]]:
+        """The answers for events, with their places; others get their turn between them."""
+        made = []
+        for number, event in enumerate(events):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            made.append((event.sequence, await self._answer(event)))
+        return made
+
+    async def _answer(self, event: EventRow) -> bytes:
+        """The answer for an event, executed once for those who are near."""
+        known = self._answers.get(event.sequence)
+        if known is not None:
+            return known
+        made = await self.said.answer(self.context, event)
+        if len(self.members) > 1:
+            self._answers[event.sequence] = made
+            while len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
+        return made
+
+    async def tell(self, events: Sequence[EventRow], upto: int) -> None:
+        """Write what is new to all who keep up."""
+        try:
+            answers = await self._new_answers(events)
+        except Exception as error:  # noqa: BLE001 -- each reads it again from its own place
+            log.warning("events not answered", error=type(error).__name__)
+            answers = None
+        self.place = upto
+        for turn, member in enumerate(tuple(self.live), 1):
+            if turn % _TURN == 0:
+                await asyncio.sleep(0)
+            if member not in self.live:
+                continue
+            if answers is None or not member.outlet.is_writable:
+                self.live.discard(member)
+                member.fell_behind.set()
+                continue
+            member.outlet.write([said for place, said in answers if place > member.place])
+            member.place = upto
+
+    async def _new_answers(self, events: Sequence[EventRow]) -> list[tuple[int, bytes]]:
+        wanted = [event for event in events if self.said.filter.matches(event)]
+        if wanted and self.said.filter.search is not None:
+            wanted = await self._searched(wanted)
+        return await self.answers(wanted)
+
+    async def _searched(self, events: Sequence[EventRow]) -> list[EventRow]:
+        """Those of them that the database finds by the filter's search."""
+        found: list[EventRow] = []
+        conditions = self.said.filter.conditions()
+        first, last = events[0].sequence, events[-1].sequence
+        while first <= last:
+            reach, rows = await _read_on(self.context, first - 1, conditions)
+            found += [row for row in rows if row.sequence <= last]
+            first = reach + 1
+        return found
+
+
+class _Feed:
+    """One business's new events, read once."""
+
+    def __init__(self, deployment: Deployment, first: Member) -> None:
+        self._deployment = deployment
+        self._business = first.context.actor.business_id
+        self._groups: dict[Hashable, _Group] = {}
+        self._place = first.place
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many subscribers it has."""
+        return sum(len(group.members) for group in self._groups.values())
+
+    def join(self, said: LogSubscription, member: Member) -> _Group:
+        """Make somebody a member of their group."""
+        key = (said.shape, _rights(member.context))
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(said, key, self._place)
+        group.members.add(member)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"fanout-{self._business}")
+        return group
+
+    def leave(self, group: _Group, member: Member) -> bool:
+        """The other way; says whether nobody is left."""
+        group.live.discard(member)
+        group.members.discard(member)
+        if not group.members:
+            self._groups.pop(group.key, None)
+        if self._groups or self._task is None:
+            return False
+        self._task.cancel()
+        return True
+
+    async def _run(self) -> None:
+        with self._deployment.stream.follow(self._business) as follower:
+            while True:
+                try:
+                    await self._tell_news()
+                except Exception as error:  # noqa: BLE001 -- a database that is away comes back
+                    log.warning("log not followed", error=type(error).__name__)
+                    await asyncio.sleep(1)
+                    continue
+                await follower.news(self._place)
+
+    async def _tell_news(self) -> None:
+        """Read what is new, and tell all groups, until nothing is."""
+        while self._groups:
+            groups = [*self._groups.values()]
+            if any(group.live for group in groups):
+                reach, rows = await _read_on(groups[0].context, self._place, None)
+                if reach <= self._place:
+                    return
+                self._place, groups = reach, [*self._groups.values()]
+                await asyncio.gather(*(group.tell(rows, reach) for group in groups))
+                continue
+            # Nobody has caught up: each reads on alone, and meets the others at the head.
+            head = (await groups[0].context.read_within(head_of)).sequence
+            if any(group.live for group in self._groups.values()):
+                continue
+            self._place = max(head, self._place)
+            for group in self._groups.values():
+                group.place = self._place
+            return
+
+
+async def _catch_up(
+    group: _Group, member: Member, conditions: dict[str, Any], *, is_new: bool
+) -> None:
+    """Bring a member to where its group is, page by page from the log."""
+    while True:
+        await member.outlet.drained()
+        if member.place >= group.place:
+            return
+        reach, rows = await _read_on(member.context, member.place, conditions)
+        if not is_new and group.place - member.place > FALLEN_TOO_FAR:
+            raise TooSlow
+        member.outlet.write([said for _, said in await group.answers(rows)])
+        member.place = reach
+
+
+async def _read_on(
+    context: Context, place: int, conditions: dict[str, Any] | None
+) -> tuple[int, list[EventRow]]:
+    """The next matching events beyond a place, and how far all have been looked at."""
+
+    async def work(tx: Transaction) -> tuple[int, list[EventRow]]:
+        # The head is read first: all up to it is visible to the read that follows, which may
+        # see more.
+        head = (await head_of(tx)).sequence
+        if head <= place:
+            return place, []
+        args = PageArgs(first=MOST, after=encode_cursor(place))
+        if conditions is None:  # a feed's own place may be a cursor that has left the log
+            rows = (await LOG.page(tx, args)).rows
+        else:
+            rows = (await log_page(tx, args, newest_first=False, **conditions)).rows
+        last = rows[-1].sequence if rows else place
+        return last if len(rows) == MOST else max(head, last), rows
+
+    return await context.read_within(work)
+
+
+def _rights(context: Context) -> Hashable:
+    """All that an answer depends on beside the document: nothing an event leads to asks who."""
+    actor = context.actor
+    scope = actor.token.authority if actor.token else None
+    return actor.role, actor.location_id, scope
