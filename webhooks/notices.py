@@ -3,11 +3,12 @@
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from core.clock import wire_time
 from core.ids import new_id
-from db import Database, Query, Transaction, among, param, query
+from db import BUSINESS, Database, Query, Transaction, among, command, param, query
 from models import EndpointStatus, Notice, NoticeKind, WebhookEndpoint
 
 STEPS = (
@@ -29,6 +30,17 @@ _TOLD: Query[tuple[str, str]] = query(
     select(Notice.subject_id, Notice.step).where(
         col(Notice.kind) == NoticeKind.ENDPOINT_FAILING, among(col(Notice.subject_id), "endpoints")
     )
+)
+
+_RETELL = command(
+    update(Notice)
+    .where(
+        col(Notice.business_id) == BUSINESS,
+        col(Notice.kind) == NoticeKind.EVENTS_MISSED,
+        col(Notice.subject_id) == param("subject_id"),
+        col(Notice.step) == param("step"),
+    )
+    .values(message=param("message"))
 )
 
 
@@ -80,6 +92,29 @@ def notice_of_disabling(endpoint: WebhookEndpoint, reason: str, now: datetime) -
         ),
         created_at=now,
     )
+
+
+async def tell_of_missed(
+    tx: Transaction, endpoint: WebhookEndpoint, missed: int, now: datetime
+) -> None:
+    """Write that retention threw events away before an endpoint got them: a notice each week.
+
+    `missed` counts all of them so far; a week's notice is brought up to date as it grows.
+    """
+    told = Notice(
+        id=new_id("ntc"),
+        business_id=endpoint.business_id,
+        kind=NoticeKind.EVENTS_MISSED,
+        subject_id=endpoint.id,
+        step=f"{now:%G-W%V}",
+        message=(
+            f"The webhook endpoint {_name(endpoint)} did not get {missed} events before the "
+            "business's eventRetentionDays, and 90 days more, were over: they are thrown away."
+        ),
+        created_at=now,
+    )
+    if not await tx.add_if_new(told):
+        await tx.run(_RETELL, subject_id=told.subject_id, step=told.step, message=told.message)
 
 
 async def _missing(tx: Transaction, now: datetime) -> list[Notice]:

@@ -79,14 +79,16 @@ def seal_headers(secrets: Secrets, endpoint_id: str, headers: Mapping[str, str])
     """An endpoint's own headers as they are stored: encrypted, for they may carry tokens."""
     if not headers:
         return None
-    return secrets.encrypt(orjson.dumps(dict(headers)).decode(), _purpose(endpoint_id))
+    return secrets.encrypt(orjson.dumps(dict(headers)).decode(), purpose_of_headers(endpoint_id))
 
 
 def unseal_headers(secrets: Secrets, endpoint: WebhookEndpoint) -> dict[str, str]:
     """An endpoint's own headers, their names in lower case."""
     if endpoint.headers is None:
         return {}
-    headers: dict[str, str] = orjson.loads(secrets.decrypt(endpoint.headers, _purpose(endpoint.id)))
+    headers: dict[str, str] = orjson.loads(
+        secrets.decrypt(endpoint.headers, purpose_of_headers(endpoint.id))
+    )
     return headers
 
 
@@ -108,9 +110,14 @@ def check_headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def due_types(endpoint: WebhookEndpoint) -> list[str]:
-    """The event types an endpoint is due; no list means all but those asked for by name only."""
+    """The event types an endpoint is due.
+
+    No list means all but those asked for by name only; with a document, all that its filter lets
+    through.
+    """
     if endpoint.types is None:
-        return [name for name, kind in event_types().items() if not kind.opt_in]
+        is_shaped = endpoint.document is not None
+        return [name for name, kind in event_types().items() if is_shaped or not kind.opt_in]
     return endpoint.types
 
 
@@ -130,5 +137,6 @@ def with_contact(body: str, customer: Customer, consents: Sequence[Consent]) -> 
     return f'{body[:-1]},"contact":{orjson.dumps(contact).decode()}}}'
 
 
-def _purpose(endpoint_id: str) -> str:
+def purpose_of_headers(endpoint_id: str) -> str:
+    """What an endpoint's headers are encrypted for."""
     return f"headers of {endpoint_id}"

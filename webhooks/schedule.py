@@ -1,5 +1,6 @@
 """The schedule: what an answer means, and when to ask again. Values in, values out."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -23,6 +24,12 @@ MOST_PATIENCE = timedelta(hours=24)
 """The longest wait that a receiver may ask for."""
 DISABLED_AFTER = timedelta(days=5)
 DISABLED_AFTER_BLOCKS = 3
+BLOCKS = ("address", "url")
+"""The errors that say that webhooks may not go there."""
+FAULTS = ("body", "document")
+"""The errors that are ours: there was nothing to send, because making the body failed."""
+REMEMBERED = 20
+"""How many of its last answers an endpoint is judged by."""
 TAKEN = range(200, 300)
 """The statuses that say the receiver has the event."""
 _UNWELL = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, *range(500, 1000))
@@ -59,7 +66,8 @@ def judge(
 ) -> Outcome:
     """What an answer means; `control` is the receiver's own word in `webhook-delivery`."""
     if error is not None or status is None:
-        return Outcome.BLOCKED if error in ("address", "url") else Outcome.UNWELL
+        ours = dict.fromkeys(FAULTS, Outcome.REFUSED) | dict.fromkeys(BLOCKS, Outcome.BLOCKED)
+        return ours.get(error or "", Outcome.UNWELL)
     if status == HTTPStatus.GONE or control == "disable":
         return Outcome.OVER
     if status in TAKEN:
@@ -80,6 +88,20 @@ def step(tries: int, chance: float) -> timedelta:
 def is_exhausted(tries: int) -> bool:
     """Whether an event that is refused has had its try after the last step."""
     return tries > len(STEPS)
+
+
+def remember(recent: int, refused: Iterable[bool]) -> int:
+    """The last answers as bits below a leading one, with these behind them: 1 where refused."""
+    for is_refused in refused:
+        recent = recent << 1 | is_refused
+        if recent.bit_length() > REMEMBERED + 1:
+            recent = recent & (1 << REMEMBERED) - 1 | 1 << REMEMBERED
+    return recent
+
+
+def is_mostly_refused(recent: int) -> bool:
+    """Whether more than half of its last twenty answers were refusals."""
+    return recent.bit_length() > REMEMBERED and recent.bit_count() - 1 > REMEMBERED // 2
 
 
 def seconds_to_wait(retry_after: str | None, now: datetime) -> float | None:

@@ -6,21 +6,28 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
 from core.clock import Clock
+from core.metrics import ATTEMPT_SECONDS, ATTEMPTS
 from webhooks.guard import ForbiddenAddress, GuardedResolver, SocketFactory, socket_factory
+from webhooks.pace import IN_FLIGHT
 from webhooks.parcels import Parcel
 from webhooks.schedule import TAKEN, seconds_to_wait
 
 DEADLINE_SECONDS = 15.0
-IN_FLIGHT = 4
-"""Requests under way at once to one endpoint, from one process."""
-_IN_FLIGHT_OF_ALL = 800
+_CROWDED = 256
+"""From so many requests under way in this process on, each endpoint has one at a time."""
+_MOST_HEADERS = 8_192
+"""Bytes before the body of an answer, all its interim answers (1xx) among them."""
 _READ = 4_096
 _KEPT = 1_024
 
@@ -65,12 +72,12 @@ class Sender:
         self._resolver = resolver
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
-        self._room = asyncio.Semaphore(_IN_FLIGHT_OF_ALL)
+        self._under_way = 0
         self._gates: dict[str, _Gate] = {}
 
     async def open(self) -> None:
         """Be ready to send."""
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             limit=0,
             socket_factory=self._make_socket,
             resolver=GuardedResolver(allow_insecure=self._allow_insecure, inner=self._resolver),
@@ -95,17 +102,33 @@ class Sender:
             self._session = None
 
     @asynccontextmanager
-    async def turn(self, endpoint_id: str) -> AsyncIterator[None]:
-        """Wait for one of the few requests that may be under way to this endpoint at once."""
+    async def turn(self, endpoint_id: str, most: int = IN_FLIGHT) -> AsyncIterator[None]:
+        """Wait until a request may be under way to this endpoint, beside at most so many others.
+
+        Its first never waits: where much is under way to others, it is the further ones that do.
+        """
         gate = self._gates.setdefault(endpoint_id, _Gate())
         gate.users += 1
         try:
-            async with gate.room, self._room:
+            async with gate.changed:
+                await gate.changed.wait_for(lambda: self._has_room(gate, most))
+                gate.under_way += 1
+                self._under_way += 1
+            try:
                 yield
+            finally:
+                self._under_way -= 1
+                gate.under_way -= 1
+                async with gate.changed:
+                    gate.changed.notify_all()
         finally:
             gate.users -= 1
             if not gate.users:
                 del self._gates[endpoint_id]
+
+    def _has_room(self, gate: "_Gate", most: int) -> bool:
+        is_crowded = self._under_way >= _CROWDED
+        return gate.under_way < (1 if is_crowded else max(1, most))
 
     async def send(self, parcel: Parcel) -> Answer:
         """Make one request, at most 15 s from here to the end of the answer; never raises."""
@@ -124,6 +147,8 @@ class Sender:
                     await self._exchange(parcel, at, seen)
         except Exception as error:  # noqa: BLE001 -- whatever a receiver does is its answer
             seen.error = _kind_of(error)
+        ATTEMPTS.count(seen.error or f"{(seen.status or 0) // 100}xx")
+        ATTEMPT_SECONDS.observe(loop.time() - start)
         return Answer(
             started_at=at,
             duration_ms=round((loop.time() - start) * 1000),
@@ -173,7 +198,8 @@ class _Seen:
 
 @dataclass(slots=True)
 class _Gate:
-    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT))
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    under_way: int = 0
     users: int = 0
 
 
@@ -185,7 +211,39 @@ class _Response(aiohttp.ClientResponse):
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
         peer = connection.transport.get_extra_info("peername") if connection.transport else None
         self.remote_address = str(peer[0]) if peer else None
-        return await super().start(connection)
+        started = await super().start(connection)
+        if sum(len(name) + len(value) + 4 for name, value in started.raw_headers) > _MOST_HEADERS:
+            raise ValueError("The headers are too long.")
+        return started
+
+
+class _Wire(ResponseHandler):
+    """A connection that is cut where an answer goes on and on before its body.
+
+    aiohttp bounds a line and the number of lines, but not the whole, and takes any number of
+    interim answers.
+    """
+
+    _before_body = 0
+
+    def set_response_params(self, **params: Any) -> None:
+        self._before_body = 0
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._payload is not None and self._payload is not EMPTY_PAYLOAD:
+            return
+        self._before_body += len(data)
+        if self._before_body > _MOST_HEADERS and self.transport is not None:
+            self.transport.close()
+            self.set_exception(HttpProcessingError(message="The headers are too long."))
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory: Any = partial(_Wire, loop=asyncio.get_running_loop())
 
 
 def _noting_reuse() -> aiohttp.TraceConfig:

@@ -32,17 +32,18 @@ def key_of(secret: str) -> bytes:
 
 def seal(secrets: Secrets, endpoint_id: str, secret: str) -> str:
     """A signing secret as it is stored: encrypted, and bound to its endpoint."""
-    return secrets.encrypt(secret, _purpose(endpoint_id))
+    return secrets.encrypt(secret, purpose_of_secret(endpoint_id))
 
 
 def unseal(secrets: Secrets, endpoint_id: str, stored: str) -> bytes:
     """The signing key that was stored for this endpoint."""
-    return key_of(secrets.decrypt(stored, _purpose(endpoint_id)))
+    return key_of(secrets.decrypt(stored, purpose_of_secret(endpoint_id)))
 
 
 def _sign(key: bytes, content: bytes) -> str:
     return base64.b64encode(hmac.digest(key, content, "sha256")).decode()
 
 
-def _purpose(endpoint_id: str) -> str:
+def purpose_of_secret(endpoint_id: str) -> str:
+    """What a signing secret is encrypted for."""
     return f"signing secret of {endpoint_id}"

@@ -5,16 +5,23 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from models import Delivery, DeliveryState, EventRow, Ordering, WebhookEndpoint
+from webhooks.pace import begun_again, halved, risen
 from webhooks.schedule import (
     CONCERNS_ENDPOINT,
     DISABLED_AFTER,
     DISABLED_AFTER_BLOCKS,
     Outcome,
     is_exhausted,
+    is_mostly_refused,
     judge,
+    remember,
     step,
 )
 from webhooks.sender import Answer
+
+UNKNOWN = "unknown type"
+"""What stands in the row of an event that a newer release has to send."""
+_UNKNOWN_WAIT = timedelta(minutes=1)
 
 
 @dataclass(eq=False)
@@ -29,7 +36,12 @@ class Due:
     """Its row, if it is an exception already."""
     waits_for_card: bool = False
     """An earlier event of its card is not delivered, so it may not be sent yet."""
+    is_unknown: bool = False
+    """Its type is of a newer release: it is kept for a process of that one."""
+    body: bytes | None = None
+    """What is sent."""
     answer: Answer | None = None
+    """What came of it; of one whose body could not be made, that."""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -52,13 +64,30 @@ class Due:
     @property
     def is_held(self) -> bool:
         """Whether it was not its turn any more: it is as it was."""
-        return self.answer is None and not self.waits_for_card
+        return self.answer is None and not self.waits_for_card and not self.is_unknown
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether the receiver answered that it does not want this event."""
+        said = self.answer
+        return said is not None and said.status is not None and self.outcome is Outcome.REFUSED
 
     @property
     def is_dead(self) -> bool:
         """Whether it will not be sent again by itself."""
         refused = self.outcome is Outcome.REFUSED
         return self.outcome is Outcome.ABORTED or (refused and is_exhausted(self.number))
+
+    @property
+    def became(self) -> str:
+        """What became of it, in a word."""
+        if self.is_taken:
+            return "delivered"
+        if self.is_dead:
+            return "dead"
+        if self.waits_for_card:
+            return "parked"
+        return "held" if self.is_held else "failed"
 
     @property
     def error(self) -> str | None:
@@ -89,20 +118,41 @@ class Verdict:
     """Sequences whose rows are done with."""
     freed_cards: list[str] = field(default_factory=list)
     """Cards whose next parked event may follow."""
+    rests: bool = False
+    """Whether the endpoint is left alone for now."""
+    rendered: bool = False
+    """Whether any of the events had a body of the endpoint's own document."""
 
 
 def verdict(
-    endpoint: WebhookEndpoint, round_: list[Due], upto: int, now: datetime, chance: float
+    endpoint: WebhookEndpoint,
+    round_: list[Due],
+    upto: int,
+    now: datetime,
+    chance: float,
+    *,
+    speed: float = 1.0,
+    blocks: int = 0,
 ) -> Verdict:
-    """What a round means. `upto` is how far in the log it looked."""
-    return _Case(endpoint, round_, now, chance).decide(upto)
+    """What a round means. `upto` is how far in the log it looked.
+
+    `speed` is how many requests a second it was sent; `blocks` how many of its last tries before
+    were kept from a forbidden address.
+    """
+    return _Case(endpoint, round_, now, chance, speed, blocks).decide(upto)
 
 
 class _Case:
     """One round of one endpoint, on its way to a verdict."""
 
     def __init__(
-        self, endpoint: WebhookEndpoint, round_: list[Due], now: datetime, chance: float
+        self,
+        endpoint: WebhookEndpoint,
+        round_: list[Due],
+        now: datetime,
+        chance: float,
+        speed: float,
+        blocks: int,
     ) -> None:
         self.endpoint = endpoint
         self.round = round_
@@ -110,10 +160,14 @@ class _Case:
         self.strict = endpoint.ordering is Ordering.STRICT
         self.now = now
         self.chance = chance
+        self.speed = speed
+        self.blocks = blocks
         self.failures = endpoint.failures
         self.failing_since = endpoint.failing_since
         self.last_success_at = endpoint.last_success_at
         self.rest_until = endpoint.next_attempt_at
+        self.pace = endpoint.pace
+        self.recent = endpoint.recent
         self.made = Verdict({})
 
     def decide(self, upto: int) -> Verdict:
@@ -131,16 +185,22 @@ class _Case:
             "failing_since": self.failing_since,
             "last_success_at": self.last_success_at,
             "next_attempt_at": self.rest_until,
+            "pace": self.pace,
+            "recent": self.recent,
         }
+        self.made.rests = self.rest_until > self.now
         return self.made
 
     def _weigh_endpoint(self) -> None:
         """How the endpoint is, and until when it is left alone."""
-        if any(due.is_taken for due in self.round):
+        taken = sum(due.is_taken for due in self.round)
+        if taken:
             self.failures, self.failing_since, self.last_success_at = 0, None, self.now
-        if self.strict and any(due.is_dead for due in self.fresh):
+            self.pace = risen(self.endpoint, taken)
+        if self.strict and any(self._is_dead(due) for due in self.fresh):
             self.failures = 0
-        troubles = [due for due in self.round if due.concerns_endpoint]
+        refusals = self._refusals()
+        troubles = [due for due in self.round if due.concerns_endpoint] or refusals
         held_up = self.strict and any(
             due.outcome is Outcome.REFUSED and not due.is_dead for due in self.fresh
         )
@@ -153,8 +213,20 @@ class _Case:
         asked = max((due.answer.retry_after or 0 for due in troubles if due.answer), default=0)
         wait = step(self.failures if counts else 1, self.chance)
         self.rest_until = self.now + max(wait, timedelta(seconds=asked))
-        if troubles:
-            self.failing_since = self.failing_since or self.now
+        if not troubles:
+            return
+        self.failing_since = self.failing_since or self.now
+        if any(due.outcome is Outcome.WANTS_LESS for due in troubles):
+            self.pace = halved(self.endpoint, self.speed)
+        elif counts:
+            self.pace = begun_again(self.endpoint)
+
+    def _refusals(self) -> list[Due]:
+        """The refusals of this round, where the endpoint has come to refuse most it is sent."""
+        answered = [due for due in self.round if due.is_taken or due.was_refused]
+        self.recent = remember(self.recent, (due.was_refused for due in answered))
+        refused = [due for due in answered if due.was_refused]
+        return refused if is_mostly_refused(self.recent) else []
 
     def _disabled(self) -> Disabled | None:
         """Why the endpoint is disabled, if it is."""
@@ -164,7 +236,8 @@ class _Case:
             # A tool that subscribed by a REST hook says so when it is gone: so is its endpoint.
             reason = "The receiver asked for no more (410, or webhook-delivery: disable)."
             return Disabled(reason, self.now if self.endpoint.is_rest_hook else None)
-        if Outcome.BLOCKED in outcomes and tries >= DISABLED_AFTER_BLOCKS:
+        blocked = Outcome.BLOCKED in outcomes and self.blocks + 1 >= DISABLED_AFTER_BLOCKS
+        if blocked and tries >= DISABLED_AFTER_BLOCKS:
             return Disabled("Webhooks may not be sent to this address.")
         if self.failing_since and self.now - self.failing_since >= DISABLED_AFTER:
             return Disabled("It failed for five days.")
@@ -172,13 +245,16 @@ class _Case:
 
     def _settle(self, due: Due, row: Delivery) -> None:
         """What the round means for an event that was an exception before."""
+        if due.is_unknown:
+            later = row.with_values(next_attempt_at=self.now + _UNKNOWN_WAIT)
+            self.made.exceptions.append(later)
         if due.outcome is None:
             return
         if due.is_taken:
             self.made.settled.append(row.sequence)
         else:
             self.made.exceptions.append(row.with_values(**self._failed(due)))
-        if row.card_id is not None and (due.is_taken or due.is_dead):
+        if row.card_id is not None and (due.is_taken or self._is_dead(due)):
             self.made.freed_cards.append(row.card_id)
 
     def _advance(self, upto: int) -> tuple[int, str | None]:
@@ -187,16 +263,22 @@ class _Case:
         last = max((place for place, due in enumerate(self.fresh) if due.answer), default=-1)
         for place, due in enumerate(self.fresh):
             if not due.is_taken:
-                if (due.is_held and place > last) or (self.strict and not due.is_dead):
+                if (due.is_held and place > last) or (self.strict and not self._is_dead(due)):
+                    if due.is_unknown:
+                        self.rest_until = max(self.rest_until, self.now + _UNKNOWN_WAIT)
                     return due.event.sequence - 1, last_due_id
                 self.made.exceptions.append(self._exception(due))
-            last_due_id = due.event.id
+            if not due.is_unknown:
+                last_due_id = due.event.id
         return upto, last_due_id
 
     def _exception(self, due: Due) -> Delivery:
         values: dict[str, Any]
         if due.outcome is not None:
             values = self._failed(due)
+        elif due.is_unknown:
+            later = self.now + _UNKNOWN_WAIT
+            values = {"state": DeliveryState.RETRY, "last_error": UNKNOWN, "next_attempt_at": later}
         elif due.waits_for_card:
             values = {"state": DeliveryState.PARKED}
         else:
@@ -213,9 +295,17 @@ class _Case:
 
     def _failed(self, due: Due) -> dict[str, Any]:
         values = {"tries": due.number, "last_error": due.error}
-        if due.is_dead:
+        if self._is_dead(due):
             return {**values, "state": DeliveryState.DEAD, "next_attempt_at": None}
         again_at = self.now + step(due.number, self.chance)
         if due.concerns_endpoint:
             again_at = max(again_at, self.rest_until)
         return {**values, "state": DeliveryState.RETRY, "next_attempt_at": again_at}
+
+    def _is_dead(self, due: Due) -> bool:
+        """Whether it is given up: refused too often, or its receiver chokes on it and on no other.
+
+        While the endpoint itself is unwell, no event is given up.
+        """
+        chokes = due.outcome is Outcome.UNWELL and self.endpoint.failing_since is None
+        return due.is_dead or (due.delivery is not None and chokes and is_exhausted(due.number))

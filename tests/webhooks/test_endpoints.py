@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from core.errors import Code, Forbidden, Invalid, LimitReached, NotFound, Refused
+from cafes import BROKEN, FakeDocuments
+from core.errors import BadUserInput, Code, Forbidden, Invalid, LimitReached, NotFound, Refused
 from core.ids import new_id
 from core.secrets import Secrets
 from db import Transaction
@@ -27,45 +28,45 @@ from models import (
     WebhookEndpoint,
     encode_cursor,
 )
+from services.attempts import (
+    RedeliverInput,
+    SendTestEventInput,
+    redeliver,
+    send_prepared,
+    send_test_event,
+)
+from services.deliveries import deliveries_of
 from services.pages import PageArgs
-from services.webhooks import (
+from services.signing_secrets import RotateSigningSecretInput, rotate_signing_secret
+from services.webhook_endpoints import (
     MOST_ENDPOINTS,
     CreateWebhookEndpointInput,
     DeleteWebhookEndpointInput,
     EventType,
     HeaderInput,
     PauseWebhookEndpointInput,
-    RedeliverInput,
     ResumeWebhookEndpointInput,
-    RotateSigningSecretInput,
-    SendTestEventInput,
     StartAtInput,
     create_webhook_endpoint,
     delete_webhook_endpoint,
-    deliveries_of,
-    health_of,
-    lag_of,
     pause_webhook_endpoint,
-    redeliver,
     refuse_forbidden_host,
     resume_webhook_endpoint,
-    rotate_signing_secret,
-    send_prepared,
-    send_test_event,
     update_webhook_endpoint,
 )
+from services.webhook_health import health_of, lag_of
 
 URL = "https://partner.example/hooks"
 Perform = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
-def perform(cafe: Any, secrets: Secrets) -> Perform:
+def perform(cafe: Any, secrets: Secrets, documents: FakeDocuments) -> Perform:
     """Perform an operation in a transaction of the café."""
-    deployment = {"secrets": secrets, "allow_insecure": False}
+    deployment = {"secrets": secrets, "documents": documents, "allow_insecure": False}
     needs = {
-        create_webhook_endpoint: ("secrets", "allow_insecure"),
-        update_webhook_endpoint: ("secrets", "allow_insecure"),
+        create_webhook_endpoint: tuple(deployment),
+        update_webhook_endpoint: tuple(deployment),
         rotate_signing_secret: ("secrets",),
     }
 
@@ -141,7 +142,6 @@ async def test_event_types_are_kept_in_the_order_of_the_catalogue(perform: Perfo
         (StartAtInput(now=True), 3),
         (StartAtInput(beginning=True), 0),
         (StartAtInput(cursor=encode_cursor(2)), 2),
-        (StartAtInput(cursor=encode_cursor(99)), 3),
     ],
 )
 async def test_an_endpoint_begins_where_it_is_told(
@@ -154,6 +154,18 @@ async def test_an_endpoint_begins_where_it_is_told(
     )
 
     assert made.endpoint.cursor_sequence == cursor
+
+
+async def test_an_endpoint_cannot_begin_beyond_the_log(
+    perform: Perform, cafe: Any, stamp: Any
+) -> None:
+    await cafe.happens(stamp())
+    start = StartAtInput(cursor=encode_cursor(2))
+
+    with pytest.raises(BadUserInput):
+        await perform(create_webhook_endpoint, CreateWebhookEndpointInput(url=URL, start_at=start))
+
+    assert await read(cafe, lambda tx: tx.many(_ALL)) == []
 
 
 @pytest.mark.parametrize(("minutes", "cursor"), [(-1, 0), (0, 0), (5, 1), (10, 1), (11, 2)])
@@ -179,7 +191,12 @@ async def test_an_endpoint_may_begin_at_a_moment(
         ({"url": "http://partner.example/"}, Code.ADDRESS_NOT_ALLOWED, ["input", "url"]),
         ({"url": "https://169.254.169.254/"}, Code.ADDRESS_NOT_ALLOWED, ["input", "url"]),
         ({"types": []}, Code.INVALID, ["input", "types"]),
-        ({"document": "subscription { x }"}, Code.INVALID, ["input", "document"]),
+        ({"document": BROKEN}, Code.INVALID, ["input", "document"]),
+        ({"max_in_flight": 0}, Code.INVALID, ["input", "maxInFlight"]),
+        ({"max_in_flight": 17}, Code.INVALID, ["input", "maxInFlight"]),
+        ({"max_per_second": 0.09}, Code.INVALID, ["input", "maxPerSecond"]),
+        ({"max_per_second": 1000.1}, Code.INVALID, ["input", "maxPerSecond"]),
+        ({"max_per_second": float("nan")}, Code.INVALID, ["input", "maxPerSecond"]),
         ({"headers": [HeaderInput(name="Host", value="x")]}, Code.INVALID, ["input", "headers"]),
         (
             {"start_at": StartAtInput(now=False)},
@@ -312,6 +329,7 @@ async def test_a_deleted_endpoint_is_not_found_and_its_attempts_stay(
 async def test_during_the_overlap_both_secrets_sign_and_then_only_the_new_one(
     perform: Perform, cafe: Any, receiver: Any, pusher: Any, stamp: Any, clock: Any
 ) -> None:
+    """Case 46: the old key stops at its end."""
     endpoint = await cafe.endpoint(receiver.url)
     old = cafe.keys[endpoint.id]
 
@@ -404,7 +422,7 @@ async def test_waiting_for_a_turn_counts_into_the_time_of_a_test(
     secrets: Secrets,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.webhooks.DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr("services.attempts.DEADLINE_SECONDS", 0.1)
     endpoint = await cafe.endpoint(receiver.url)
     asked = SendTestEventInput(id=endpoint.id, type=EventType["CARD_SAVED"])
     prepared = await perform(send_test_event, asked)
@@ -551,11 +569,19 @@ async def test_a_name_that_leads_inside_is_refused_and_an_unknown_one_is_not(
     assert refusal.value.field == ["input", "url"]
 
 
-async def _send(cafe: Any, sender: Any, secrets: Secrets, attempt: Any, body: Any = None) -> Any:
+async def _send(
+    cafe: Any,
+    sender: Any,
+    secrets: Secrets,
+    attempt: Any,
+    body: Any = None,
+    documents: FakeDocuments | None = None,
+) -> Any:
     return await send_prepared(
         cafe.database,
         sender,
         secrets,
+        documents or FakeDocuments(),
         cafe.actor,
         attempt=attempt,
         now=cafe.clock.now(),
