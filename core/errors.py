@@ -12,9 +12,11 @@ Denied                      told at top level with `extensions.code`
 ├── Unauthenticated
 ├── Forbidden
 ├── BadUserInput
+├── CursorExpired           `oldest_cursor`: retention has thrown away what lies beyond the cursor
 ├── RateLimited             `retry_after_ms`
 └── Overloaded              a bounded queue is full
-    └── Locked              another call holds what this one needs for too long
+    ├── Locked              another call holds what this one needs for too long
+    └── Unavailable         the database does not answer, or takes nothing at present
 """
 
 from datetime import datetime
@@ -224,6 +226,20 @@ class BadUserInput(Denied):
     code = "BAD_USER_INPUT"
 
 
+class CursorExpired(Denied):
+    """What lies beyond the cursor was thrown away; `oldestCursor` is where the log begins now."""
+
+    code = "CURSOR_EXPIRED"
+
+    def __init__(self, oldest_cursor: str) -> None:
+        super().__init__("The log begins after this cursor; older events were thrown away.")
+        self.oldest_cursor = oldest_cursor
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        return {"code": self.code, "oldestCursor": self.oldest_cursor}
+
+
 class RateLimited(Denied):
     """Too much, too quickly."""
 
@@ -247,3 +263,10 @@ class Overloaded(RateLimited):
 
 class Locked(Overloaded):
     """Another call holds what this one needs, and did not let go in time."""
+
+
+class Unavailable(Overloaded):
+    """The database does not answer, or stores nothing at present."""
+
+    def __init__(self, message: str = "The database does not answer; try again shortly.") -> None:
+        super().__init__(message)

@@ -8,10 +8,11 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from core.clock import wire_time
+from core.errors import BadUserInput, CursorExpired
 from core.ids import new_id, prefix_of
 from db import BUSINESS, Transaction, among, param, query
 from events.base import API_VERSION, Event, event_types
-from models import Actor, EventRow, LogHead
+from models import Actor, EventRow, LogHead, encode_cursor
 from models.base import UtcTimestamp
 
 _BUMP = query(
@@ -27,6 +28,9 @@ _BUMP_ACCESS = query(
     .returning(LogHead)
 )
 _HEAD = query(select(LogHead).where(col(LogHead.business_id) == BUSINESS))
+_HEAD_HELD = query(
+    select(LogHead).where(col(LogHead.business_id) == BUSINESS).with_for_update(read=True)
+)
 _AFTER = query(
     select(EventRow)
     .where(col(EventRow.business_id) == BUSINESS, col(EventRow.sequence) > param("after"))
@@ -86,9 +90,28 @@ async def bump_access(tx: Transaction) -> None:
     tx.at_close(bump, last=True)
 
 
-async def head_of(tx: Transaction) -> LogHead:
-    """How far the log of this business reaches."""
-    return await tx.one(_HEAD)
+async def head_of(tx: Transaction, *, hold: bool = False) -> LogHead:
+    """How far the log of this business reaches.
+
+    To `hold` it means that nothing comes or goes until the transaction ends: for who keeps a place
+    in the log that is not its end.
+    """
+    return await tx.one(_HEAD_HELD if hold else _HEAD)
+
+
+async def check_cursor(tx: Transaction, sequence: int) -> None:
+    """That the log has all beyond this place, so that whoever reads on from it misses nothing.
+
+    CursorExpired where retention has thrown some of it away, BadUserInput where the log does not
+    reach so far: the cursor is another business's, or younger than a restored backup.
+    Retention first says how far it goes and then deletes, so call this *after* the events were
+    read. Who keeps the place instead holds the log first, by `head_of`.
+    """
+    head = await head_of(tx)
+    if sequence < head.pruned_sequence:
+        raise CursorExpired(encode_cursor(head.pruned_sequence))
+    if sequence > head.sequence:
+        raise BadUserInput("This cursor lies beyond the end of the log.")
 
 
 async def events_after(tx: Transaction, sequence: int, limit: int) -> list[EventRow]:

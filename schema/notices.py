@@ -22,3 +22,7 @@ class Notice(Node):
     message: str = strawberry.field(description="What people read, in English.")
     subject_id: strawberry.ID = strawberry.field(description="The global id of what it concerns.")
     created_at: datetime = strawberry.field(description="When it was written.")
+    mailed_at: datetime | None = strawberry.field(
+        description="When the last owner whose login is an e-mail address had it by mail; null "
+        "until then, and where no mail server is set."
+    )

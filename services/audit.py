@@ -27,6 +27,7 @@ from models import (
     Delivery,
     EventRow,
     IdempotencyRecord,
+    LogHead,
     LotteryTicket,
     LotteryVariant,
     Operation,
@@ -91,7 +92,8 @@ _AHEAD = query(
         col(WebhookEndpoint.business_id) == BUSINESS,
         or_(
             col(WebhookEndpoint.cursor_sequence) > param("head"),
-            col(WebhookEndpoint.cursor_sequence) < 0,
+            (col(WebhookEndpoint.cursor_sequence) < param("pruned"))
+            & col(WebhookEndpoint.deleted_at).is_(None),
         ),
     )
 )
@@ -139,7 +141,10 @@ _LASTING: dict[str, type[Row]] = {
         VoucherTemplate,
     )
 }
-"""What is never thrown away: whoever names one of them names a row that exists."""
+"""What is never thrown away: whoever names one of them names a row that exists.
+
+Of events that holds only where a business keeps all of them.
+"""
 _TOLD_BY = {
     "card_issued": ("card", "id"),
     "stamp_added": ("stamp", "operation_id"),
@@ -186,8 +191,13 @@ class _Audit:
     """One look at one business.
 
     `told` and `happened` weigh, for each type of `_TOLD_BY`, the events of the log and the rows
-    they tell of: sums of hashes, which differ where one is missing or is there twice.
+    they tell of: sums of hashes, which differ where one is missing or is there twice. Where
+    retention has thrown events away, what happened then is weighed neither way: `_since` is when
+    the log becomes whole.
     """
+
+    _head: LogHead
+    _since: datetime | None
 
     def __init__(
         self, tx: Transaction, business: Business, tell: Callable[[Finding], None]
@@ -201,6 +211,8 @@ class _Audit:
 
     async def run(self) -> None:
         """Look at everything."""
+        self._head = await head_of(self._tx)
+        self._since = self._head.pruned_until
         await self._cards()
         await self._ledger()
         await self._vouchers()
@@ -347,7 +359,7 @@ class _Audit:
 
     async def _log(self) -> None:
         """The log has no gaps, ends at its head, and every event tells of what exists."""
-        head, place = (await head_of(self._tx)).sequence, 0
+        head, place = self._head.sequence, self._head.pruned_sequence
         while rows := await self._tx.many(_EVENTS, after=place):
             cards = await self._rows(Card, (row.card_id for row in rows))
             named: dict[str, list[str]] = {}
@@ -373,7 +385,7 @@ class _Audit:
         said = tuple(body[name] for name in ("event", "id", "sequence", "business_id", "timestamp"))
         if known != said:
             self._find("events", row.id, "Its body tells another type, id, place, or time.")
-        if row.type in _TOLD_BY:
+        if row.type in _TOLD_BY and self._is_whole(row.occurred_at):
             self._told[row.type] += hash(_told(row, body))
         if row.type == "lottery_played":
             by = (row.location_id, row.actor_id)
@@ -390,7 +402,7 @@ class _Audit:
         for table, facts_of in _FACTS.items():
             async for rows in self._pages(table, weigh=False):
                 for kind, id, at in (fact for row in rows for fact in facts_of(row)):
-                    if kind != type_:
+                    if kind != type_ or not self._is_whole(at):
                         continue
                     events = await self._tx.many(_AT, at=at, type=type_)
                     number = sum(_told(row, _body(row))[1] == id for row in events)
@@ -413,15 +425,17 @@ class _Audit:
     def _figure(self, key: _Key, kept: dict[str, int]) -> None:
         counted = self._recount.pop(key, Counter[str]())
         for name in COUNTERS:
+            if name == "lottery_plays" and not self._is_whole_day(key[0]):
+                continue  # these alone are counted by their events
             if name != "notifications" and kept.get(name, 0) != counted[name]:
                 told = f"{name} is {kept.get(name, 0)}; a recount gives {counted[name]}."
                 self._find("figures", " ".join(map(str, key)), told)
 
     async def _endpoints(self) -> None:
         """No endpoint is ahead of the log, and what it still owes lies behind its cursor."""
-        head = (await head_of(self._tx)).sequence
-        for endpoint in await self._tx.many(_AHEAD, head=head):
-            told = f"Its cursor is {endpoint.cursor_sequence}, the log ends at {head}."
+        pruned, head = self._head.pruned_sequence, self._head.sequence
+        for endpoint in await self._tx.many(_AHEAD, head=head, pruned=pruned):
+            told = f"Its cursor is {endpoint.cursor_sequence}; the log has {pruned + 1} to {head}."
             self._find("endpoints", endpoint.id, told)
         for delivery in await self._tx.many(_STRAY):
             told = f"A delivery of {delivery.sequence} lies outside of what it has read."
@@ -456,7 +470,8 @@ class _Audit:
         while rows := await self._tx.many(_page(table), after=after):
             if weigh and facts_of is not None:
                 for fact in (fact for row in rows for fact in facts_of(row)):
-                    self._happened[fact[0]] += hash(fact)
+                    if self._is_whole(fact[2]):
+                        self._happened[fact[0]] += hash(fact)
             yield rows
             after = rows[-1].__dict__["id"]
 
@@ -484,12 +499,20 @@ class _Audit:
             for id in ids:
                 asked[prefix_of(id)].add(id)
         known: set[str] = set()
-        for prefix in asked.keys() & _LASTING.keys():
+        lasting = _LASTING.keys() - ({EventRow.prefix} if self._since else set())
+        for prefix in asked.keys() & lasting:
             known |= set(await self._tx.many(_ids(_LASTING[prefix]), keys=sorted(asked[prefix])))
         for subject, ids in named.items():
             for id in dict.fromkeys(ids):
-                if prefix_of(id) in _LASTING and id not in known:
+                if prefix_of(id) in lasting and id not in known:
                     self._find(rule, subject, f"It names {id}, which does not exist.")
+
+    def _is_whole(self, at: datetime) -> bool:
+        """Whether the log still has all that happened at this moment."""
+        return self._since is None or at > self._since
+
+    def _is_whole_day(self, day: date) -> bool:
+        return self._since is None or day > self._since.astimezone(self._business.zone).date()
 
     async def _promises(self, card: Card, lines: Sequence[Operation]) -> dict[str, Promise]:
         named = {id for line in lines for id in (line.version_before_id, line.version_id) if id}

@@ -11,8 +11,9 @@ from sqlmodel import col, select
 
 from core.errors import BadUserInput
 from core.ids import Id
-from db import BUSINESS, among, param
+from db import BUSINESS, Transaction, among, param
 from events.base import event_type_enum
+from events.log import check_cursor
 from models import (
     Actor,
     ApiKey,
@@ -25,6 +26,7 @@ from models import (
     ImportJob,
     Location,
     Notice,
+    Replay,
     Role,
     Staff,
     StaffStatus,
@@ -33,10 +35,11 @@ from models import (
     VoucherStatus,
     VoucherTemplate,
     WebhookEndpoint,
+    decode_cursor,
 )
 from models.base import UtcTimestamp
 from services.operation import MANAGERS, allow
-from services.pages import Listing
+from services.pages import Listing, Page, PageArgs
 
 EventType = event_type_enum()
 LONGEST_SEARCH = 200
@@ -166,6 +169,20 @@ class EventFilter:
             "search": pattern(self.search),
         }
 
+    def matches(self, event: EventRow) -> bool:
+        """Whether an event is one of these; `search` is left to the database."""
+        asked = (
+            (self.types, event.type),
+            (self.location_ids, event.location_id),
+            (self.card_ids, event.card_id),
+            (self.customer_ids, event.customer_id),
+        )
+        return (
+            all(wanted is None or said in wanted for wanted, said in asked)
+            and (self.since is None or event.occurred_at >= self.since)
+            and (self.until is None or event.occurred_at < self.until)
+        )
+
 
 def pattern(text: str | None) -> str | None:
     """What LIKE looks for, to find the text anywhere; None where nothing is looked for."""
@@ -267,6 +284,11 @@ WEBHOOK_ENDPOINTS = Listing(
 CAMPAIGNS = Listing(Campaign, newest_first=True)
 CLAIM_CODES = Listing(ClaimCode, newest_first=True)
 IMPORT_JOBS = Listing(ImportJob, newest_first=True)
+REPLAYS = Listing(
+    Replay,
+    newest_first=True,
+    conditions={"endpoint_id": col(Replay.endpoint_id) == param("endpoint_id")},
+)
 NOTICES = Listing(Notice, newest_first=True)
 
 
@@ -312,3 +334,18 @@ JOURNAL = Listing(EventRow, newest_first=True, conditions=_EVENT_CONDITIONS)
 """The log backwards: what people read."""
 LOG = Listing(EventRow, newest_first=False, conditions=_EVENT_CONDITIONS)
 """The log forwards: what programs follow."""
+
+
+async def log_page(
+    tx: Transaction, args: PageArgs, *, newest_first: bool, **conditions: Any
+) -> Page[EventRow]:
+    """A page of the log, in either order.
+
+    CursorExpired where it would begin with what follows a cursor and retention has thrown some of
+    that away; backwards a log just ends where it begins. BadUserInput for a cursor beyond its end.
+    """
+    page = await (JOURNAL if newest_first else LOG).page(tx, args, **conditions)
+    follows = args.before if newest_first else args.after
+    if follows is not None:
+        await check_cursor(tx, decode_cursor(follows))
+    return page

@@ -35,6 +35,7 @@ from models import (
     MessageStatus,
     Operation,
     OperationKind,
+    Rendering,
     Row,
     Voucher,
     VoucherStatus,
@@ -56,6 +57,7 @@ _LEADS = {
 }
 """Columns that lead to a person, and the ids they are compared with; the first one decides."""
 HOLDS_NOTHING = {
+    "access_token": "of staff, for apps; ids alone, for days at most",
     "agenda": "when to look at a business again",
     "api_key": "keys of staff",
     "business": "the tenant",
@@ -77,6 +79,7 @@ HOLDS_NOTHING = {
     "upload_chunk": "files of customers: thrown away when read, within 7 days, and at any erasure",
     "voucher_template": "the owner's rules",
     "webhook_endpoint": "of partners",
+    "webhook_replay": "which part of the log is sent again",
 }
 """Tables in which nothing is about a customer, and why."""
 _UNTOLD = {"business_id", "seed"}
@@ -113,6 +116,11 @@ _IS_ATTEMPT = (
     col(Attempt.endpoint_id).in_(_ENDPOINTS),
     col(Attempt.sequence).in_(_SEQUENCES),
 )
+_IS_RENDERING = (
+    col(Rendering.business_id) == BUSINESS,
+    col(Rendering.endpoint_id).in_(_ENDPOINTS),
+    col(Rendering.sequence).in_(_SEQUENCES),
+)
 HELD: dict[str, Query[Any]] = {
     **{
         str(table.__tablename__): _own(table)
@@ -123,6 +131,11 @@ HELD: dict[str, Query[Any]] = {
         select(Attempt)
         .where(col(Attempt.business_id) == BUSINESS, *_IS_ATTEMPT[1:])
         .order_by(col(Attempt.id))
+    ),
+    "rendering": query(
+        select(Rendering)
+        .where(col(Rendering.business_id) == BUSINESS, *_IS_RENDERING[1:])
+        .order_by(col(Rendering.endpoint_id), col(Rendering.sequence))
     ),
 }
 """What is held about a person, by table."""
@@ -222,6 +235,8 @@ _ERASE = (
         .where(col(Attempt.business_id) == BUSINESS, *_IS_ATTEMPT[1:])
         .values(response_head=None)
     ),
+    # What an endpoint asked to be told by its document: it is rendered anew where it is still due.
+    command(delete(Rendering).where(col(Rendering.business_id) == BUSINESS, *_IS_RENDERING[1:])),
 )
 """What is blanked or dropped by one statement for each table."""
 _NOBODY = {

@@ -42,6 +42,7 @@ from models import (
     Message,
     MessageStatus,
     Operation,
+    Rendering,
     Reward,
     Role,
     Row,
@@ -161,6 +162,12 @@ class Story:
             self.a_message(card, email, text, MessageStatus.ACCEPTED),
             self.a_message(card, email, text, MessageStatus.QUEUED, campaign.id),
             self.an_attempt(endpoint_id, mine, echo),
+            Rendering(
+                endpoint_id=endpoint_id,
+                sequence=mine.sequence,
+                business_id=mine.business_id,
+                body=f'{{"customer": "{name}"}}',
+            ),
         )
         csv = f"name,email\n{name},{email}\n".encode()
         await store_file(self.database, owner, _one(csv), "text/csv", now)
@@ -333,7 +340,7 @@ async def test_all_that_is_held_is_told(story: Story, siti: Customer, budi: Cust
     filled = {name for name, items in told["held"].items() if items}
     assert filled == {
         "attempt", "campaign_recipient", "card", "consent", "customer", "event", "message",
-        "operation", "reward", "voucher",
+        "operation", "rendering", "reward", "voucher",
     }  # fmt: skip
     # The record that was merged into hers holds nothing personal any more.
     assert [mark for mark in MARKS if mark not in text] == ["Old Siti"]
