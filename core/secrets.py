@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 KEY_PREFIX = "7loc_sc_"
 TEST_KEY_PREFIX = "7loc_sc_test_"
 SESSION_PREFIX = "sws_"
+ACCESS_TOKEN_PREFIX = "swt_"  # noqa: S105 -- a prefix, not a password
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TYPED_AS = str.maketrans("OIL", "011")
@@ -76,20 +77,33 @@ class Secrets:
         raise ValueError(message)
 
 
+def new_secret_key() -> str:
+    """A fresh secret key of a deployment: 32 random bytes in base64."""
+    return base64.b64encode(os.urandom(32)).decode()
+
+
 def new_api_key(*, test: bool) -> str:
     """A fresh API key: prefix, 30 random base62 characters, 6 of checksum."""
     prefix = TEST_KEY_PREFIX if test else KEY_PREFIX
-    body = "".join(secrets.choice(_BASE62) for _ in range(_RANDOM))
-    return prefix + body + _checksum(body)
+    return prefix + _checked_body()
 
 
 def is_api_key(text: str) -> bool:
     """Whether the text is a key we could have made; a typo is refused without a query."""
-    body = text.removeprefix(KEY_PREFIX).removeprefix("test_")
-    return (
-        text.startswith(KEY_PREFIX)
-        and len(body) == _RANDOM + _CHECK
-        and hmac.compare_digest(_checksum(body[:_RANDOM]).encode(), body[_RANDOM:].encode())
+    return text.startswith(KEY_PREFIX) and _is_checked(
+        text.removeprefix(KEY_PREFIX).removeprefix("test_")
+    )
+
+
+def new_access_token() -> str:
+    """A fresh access token: prefix, 30 random base62 characters, 6 of checksum."""
+    return ACCESS_TOKEN_PREFIX + _checked_body()
+
+
+def is_access_token(text: str) -> bool:
+    """Whether the text is an access token we could have made."""
+    return text.startswith(ACCESS_TOKEN_PREFIX) and _is_checked(
+        text.removeprefix(ACCESS_TOKEN_PREFIX)
     )
 
 
@@ -145,6 +159,17 @@ def _derive(key: bytes, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(key)
 
 
+def _checked_body() -> str:
+    body = "".join(secrets.choice(_BASE62) for _ in range(_RANDOM))
+    return body + _checksum(body)
+
+
+def _is_checked(body: str) -> bool:
+    return len(body) == _RANDOM + _CHECK and hmac.compare_digest(
+        _checksum(body[:_RANDOM]).encode(), body[_RANDOM:].encode()
+    )
+
+
 def _checksum(body: str) -> str:
     number, digits = zlib.crc32(body.encode()), ""
     for _ in range(_CHECK):
@@ -158,7 +183,7 @@ def _key_file(path: Path) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        key = base64.b64encode(os.urandom(32)).decode()
+        key = new_secret_key()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(key + "\n")

@@ -31,8 +31,9 @@ async def caller_of(deployment: Deployment, secret: str | None) -> Actor | None:
     actor = await deployment.database.read(
         None, lambda tx: authenticate(tx, secret, deployment.secrets, now)
     )
-    if actor is not None and actor.api_key is not None and is_stale(actor.api_key, now):
-        _note(deployment, actor.api_key)
+    key = actor.api_key if actor is not None and actor.token is None else None
+    if key is not None and is_stale(key, now):
+        _note(deployment, key)
     return actor
 
 

@@ -7,6 +7,7 @@ from models import Card
 from resolvers.context import Context
 from resolvers.perform import perform, performs, rehearse, resolves
 from services import cards, offline
+from services.access_tokens import check_ref, is_shown
 from services.card_refs import CardRef, find_card
 from services.cards import PreviewStampsInput, StampsAdded, StampsPreview
 from services.idempotency import fingerprint
@@ -51,11 +52,13 @@ async def preview_stamps(context: Context, input: PreviewStampsInput) -> StampsP
 
 async def card(context: Context, ref: CardRef) -> Card | None:
     """The card that a reference names, None if there is none."""
+    check_ref(context.actor, ref)
 
     async def work(tx: Any) -> Card | None:
         try:
-            return (await find_card(tx, ref, "ref"))[0]
+            found, _ = await find_card(tx, ref, "ref")
         except NotFound:
             return None
+        return found if await is_shown(tx, context.actor, found) else None
 
-    return await context.read(work)
+    return await context.read_within(work)

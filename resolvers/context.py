@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.clock import Clock
-from core.errors import Unauthenticated
+from core.errors import Forbidden, Unauthenticated
 from core.secrets import Secrets
 from core.settings import Settings
 from db import Database, Work
@@ -16,8 +16,11 @@ from integrations.channels import Channels
 from models import Actor, Card, Customer, Row
 from models.relations import ToMany, ToOne
 from resolvers.loaders import Loader
+from services.access_tokens import check_reach
+from services.operation import NOT_BY_TOKEN
 
 if TYPE_CHECKING:
+    from webhooks.documents import Documents
     from webhooks.sender import Sender
 
 T = TypeVar("T")
@@ -35,6 +38,7 @@ class Deployment:
     clock: Clock
     sender: "Sender"
     channels: Channels
+    documents: "Documents"
 
 
 @dataclass
@@ -62,7 +66,13 @@ class Context:
         return self.actor.business.time(self.deployment.clock.now())
 
     async def read(self, work: Work[T]) -> T:
-        """Read in the caller's business."""
+        """Read in the caller's business. Forbidden with an access token."""
+        if self.actor.token is not None:
+            raise Forbidden(NOT_BY_TOKEN)
+        return await self.read_within(work)
+
+    async def read_within(self, work: Work[T]) -> T:
+        """Read in the caller's business; the work itself keeps to an access token's scope."""
         return await self.deployment.database.read(self.actor.business_id, work)
 
     async def get(self, cls: type[R], id: str | None) -> R | None:
@@ -73,11 +83,12 @@ class Context:
         """The row that a relation leads to."""
         if key is None:
             return None
+        check_reach(self.actor, relation.target)
         loader = self._loaders.get(relation)
         if loader is None:
 
             async def load(keys: Sequence[str]) -> dict[str, R]:
-                return await self.read(lambda tx: load_one(tx, relation, keys))
+                return await self.read_within(lambda tx: load_one(tx, relation, keys))
 
             loader = self._loaders[relation] = Loader(load)
         row: R | None = await loader.get(key)
@@ -89,11 +100,12 @@ class Context:
 
     async def many(self, relation: ToMany[R], key: str, limit: int = 100) -> list[R]:
         """The first rows that a relation leads to, in its order."""
+        check_reach(self.actor, relation.target)
         loader = self._loaders.get((relation, limit))
         if loader is None:
 
             async def load(keys: Sequence[str]) -> dict[str, list[R]]:
-                return await self.read(lambda tx: load_many(tx, relation, keys, limit))
+                return await self.read_within(lambda tx: load_many(tx, relation, keys, limit))
 
             loader = self._loaders[relation, limit] = Loader(load)
         return await loader.get(key) or []

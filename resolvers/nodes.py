@@ -15,6 +15,7 @@ from models import (
     LotteryTicket,
     Notice,
     Operation,
+    Replay,
     Reward,
     Role,
     Row,
@@ -25,6 +26,7 @@ from models import (
     WebhookEndpoint,
 )
 from resolvers.context import Context
+from resolvers.replays import replay
 
 _PUBLIC: dict[str, type[Row]] = {
     row.prefix: row
@@ -42,6 +44,7 @@ _PUBLIC: dict[str, type[Row]] = {
         LotteryTicket,
         Notice,
         Operation,
+        Replay,
         Reward,
         Staff,
         Upload,
@@ -62,6 +65,8 @@ async def node(context: Context, id: str) -> Row | None:
     if isinstance(row, Card | Customer) and row.merged_into is not None:
         kept = row.merged_into
         row = await context.read(lambda tx: tx.get(cls, kept))
+    if isinstance(row, Replay):
+        return await replay(context, id)
     if isinstance(row, WebhookEndpoint) and not row.is_visible_to(actor):
         return None
     if isinstance(row, Campaign | ImportJob | Notice | Upload) and actor.role is Role.SCANNER:

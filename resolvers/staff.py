@@ -5,7 +5,7 @@ from typing import Any
 from core.errors import Refused
 from resolvers.context import Context
 from resolvers.perform import perform, performs, resolves
-from services import api_keys, staff, velocity
+from services import access_tokens, api_keys, staff, velocity
 from services.operation import Outcome
 from services.staff import ChangePasswordInput, CreateStaffInput, SignedIn, SignInInput
 from services.velocity import StaffVelocity
@@ -22,6 +22,7 @@ delete_api_key = performs(api_keys.delete_api_key)
 update_staff = performs(staff.update_staff)
 disable_staff = performs(staff.disable_staff)
 enable_staff = performs(staff.enable_staff)
+create_access_token = performs(access_tokens.create_access_token, _secrets)
 sign_out = performs(staff.sign_out)
 
 

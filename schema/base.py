@@ -144,7 +144,8 @@ def connection(node: Any, name: str) -> Any:
         async def count(tx: Transaction) -> int:
             return cast("int", await root.count(tx))
 
-        return await info.context.read(count)
+        # Whoever holds a page was let read it.
+        return await info.context.read_within(count)
 
     made = type(
         f"{name}Connection",
@@ -197,11 +198,13 @@ def listed(
     filter: type | None = None,
     always: Callable[[Any, Context], dict[str, Any]] | None = None,
     batch: tuple[ToMany[Any], str] | None = None,
+    within: bool = False,
 ) -> Any:
     """A field that pages through a list.
 
-    `always` gives conditions that hold whatever the filter says. With `batch`, a plain first
-    page under many parents is read for all of them at once.
+    `always` gives conditions that hold whatever the filter says; with `within` they keep to the
+    scope of whoever reached the parent, so that access tokens may read on. With `batch`, a plain
+    first page under many parents is read for all of them at once.
     """
     conditions_of = filter and (lambda told: (told or filter()).conditions())
 
@@ -226,7 +229,8 @@ def listed(
                 has_previous=False,
                 count=lambda tx: listing.count(tx, **conditions),
             )
-        return await info.context.read(lambda tx: listing.page(tx, args, **conditions))
+        read = info.context.read_within if within else info.context.read
+        return await read(lambda tx: listing.page(tx, args, **conditions))
 
     unset = strawberry.UNSET
 

@@ -185,6 +185,7 @@ class Card(Node):
         filter=VoucherFilter,
         always=lambda card, _: {"card_id": card.id},
         batch=(VOUCHERS_OF_CARD, "id"),
+        within=True,
     )
     history = listed(
         JOURNAL,

@@ -1,14 +1,14 @@
-"""Who is calling: keys and sessions, and the actor each stands for."""
+"""Who is calling: keys, sessions and access tokens, and the actor each stands for."""
 
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, update
+from sqlalchemy import delete, or_, update
 from sqlmodel import col, select
 
-from core.secrets import SESSION_PREFIX, Secrets, is_api_key
-from db import Query, Transaction, among, command, param, query
-from models import Actor, ApiKey, Business, Session, Staff
+from core.secrets import SESSION_PREFIX, Secrets, is_access_token, is_api_key
+from db import BUSINESS, Query, Transaction, among, command, param, query
+from models import AccessToken, Actor, ApiKey, Business, Session, Staff
 
 _USED_EVERY = timedelta(minutes=1)
 
@@ -36,27 +36,76 @@ _SESSION: Query[Any] = query(
         col(Staff.disabled_at).is_(None),
     )
 )
+_TOKEN: Query[Any] = query(
+    select(AccessToken, Staff, Business, ApiKey, Session)  # type: ignore[call-overload]
+    .join(Staff, col(Staff.id) == col(AccessToken.staff_id))
+    .join(Business, col(Business.id) == col(AccessToken.business_id))
+    .outerjoin(ApiKey, col(ApiKey.id) == col(AccessToken.api_key_id))
+    .outerjoin(Session, col(Session.id) == col(AccessToken.session_id))
+    .where(
+        among(col(AccessToken.digest), "digests"),
+        col(AccessToken.expires_at) > param("now"),
+        col(Staff.disabled_at).is_(None),
+    )
+)
 _USED = command(
     update(ApiKey).where(col(ApiKey.id) == param("id")).values(last_used_at=param("now"))
+)
+
+_END_TOKENS = command(
+    delete(AccessToken).where(
+        col(AccessToken.business_id) == BUSINESS, col(AccessToken.staff_id) == param("staff_id")
+    )
 )
 
 
 async def authenticate(
     tx: Transaction, secret: str, secrets: Secrets, now: datetime
 ) -> Actor | None:
-    """The actor whom an API key or session stands for, None if it opens no door.
+    """The actor whom a key, session or access token stands for, None if it opens no door.
 
-    A key with a wrong checksum is refused without a query. Runs in the name of the system.
+    A key or token with a wrong checksum is refused without a query. Runs in the name of the
+    system.
     """
     digests = secrets.digests(secret)
     if is_api_key(secret):
         for key, staff, business in await tx.many(_KEY, digests=digests):
-            if any(key.is_good(digest, now) for digest in digests):
-                return Actor(business, staff, api_key=key)
+            for digest in digests:
+                if key.is_good(digest, now):
+                    return Actor(business, staff, api_key=key, secret_digest=digest)
     elif secret.startswith(SESSION_PREFIX):
         for session, staff, business in await tx.many(_SESSION, digests=digests, now=now):
-            return Actor(business, staff, session=session)
+            return Actor(business, staff, session=session, secret_digest=session.digest)
+    elif is_access_token(secret):
+        for token, staff, business, key, session in await tx.many(_TOKEN, digests=digests, now=now):
+            if _has_its_issuer(token, staff, key, session, now):
+                return Actor(business, staff, key, session, token, token.digest)
     return None
+
+
+def _has_its_issuer(
+    token: AccessToken,
+    staff: Staff,
+    key: ApiKey | None,
+    session: Session | None,
+    now: datetime,
+) -> bool:
+    """Whether what issued a token still opens the door, and to the same rooms as it did then."""
+    if (staff.role, staff.location_id) != (token.role, token.location_id):
+        return False
+    if key is not None:
+        return key.is_good(token.issuer_digest, now)
+    return (
+        session is not None
+        and session.digest == token.issuer_digest
+        and session.ended_at is None
+        and now < session.expires_at
+    )
+
+
+async def end_tokens(tx: Transaction, staff_id: str) -> None:
+    """End the access tokens of a staff login; they come back with no right it gets again."""
+    await tx.run(_END_TOKENS, staff_id=staff_id)
 
 
 def is_stale(key: ApiKey, now: datetime) -> bool:

@@ -15,6 +15,7 @@ from models import Actor, EventRow, Role
 EVERYBODY = (Role.OWNER, Role.MANAGER, Role.SCANNER)
 MANAGERS = (Role.OWNER, Role.MANAGER)
 OWNER = (Role.OWNER,)
+NOT_BY_TOKEN = "An access token does not reach this."  # noqa: S105 -- a message
 OPERATOR: tuple[Role, ...] = ()
 """No staff login at all: only the system itself, at the operator's word."""
 
@@ -91,6 +92,11 @@ def operation(
 
 
 def allow(actor: Actor, roles: tuple[Role, ...]) -> None:
-    """Forbidden, unless the actor has one of these roles (the system itself has them all)."""
+    """Forbidden, unless the actor has one of these roles (the system itself has them all).
+
+    An access token has none: it only reads, where that says so.
+    """
+    if actor.token is not None:
+        raise Forbidden(NOT_BY_TOKEN)
     if actor.role is not None and actor.role not in roles:
         raise Forbidden

@@ -17,6 +17,7 @@ from core.secrets import Secrets, new_session_secret, password_digest, password_
 from db import BUSINESS, Database, Taken, Transaction, command, param, query
 from events.log import bump_access
 from models import Actor, Location, Role, ScannerMode, Session, Staff
+from services.access import end_tokens
 from services.locations import location_to_work_at
 from services.operation import EVERYBODY, OWNER, Input, Outcome, Shown, operation
 from services.text import short_text
@@ -196,6 +197,8 @@ async def update_staff(
         if given["location_id"] is not None:
             await location_to_work_at(tx, given["location_id"], "input", "locationId")
         values["location_id"] = given["location_id"]
+    if any(values.get(name, told) != told for name, told in _rooms(staff).items()):
+        await end_tokens(tx, staff.id)
     if values:
         try:
             staff = await tx.change(staff, **values)
@@ -211,7 +214,7 @@ async def disable_staff(
 ) -> StaffOutcome:
     """Disable a staff login: its key and sessions open no door any more, its sockets close.
 
-    The last active owner cannot be disabled.
+    Its access tokens are gone for good. The last active owner cannot be disabled.
     """
     owners, staff = await _locked(tx, input.id)
     if staff.disabled_at is not None:
@@ -219,6 +222,7 @@ async def disable_staff(
     _check_not_last(owners, staff)
     staff = await tx.change(staff, disabled_at=now, disabled_by=actor.staff_id)
     await tx.run(_END_SESSIONS, staff_id=staff.id, kept_id="", now=now)
+    await end_tokens(tx, staff.id)
     await bump_access(tx)
     return StaffOutcome(staff=staff)
 
@@ -414,6 +418,11 @@ def _check_not_last(owners: list[Staff], staff: Staff) -> None:
     is_owner = staff.role is Role.OWNER and staff.disabled_at is None
     if is_owner and not any(owner.id != staff.id for owner in owners):
         raise Refused(Code.LAST_OWNER, "A business keeps one active owner.", "input", "id")
+
+
+def _rooms(staff: Staff) -> dict[str, Any]:
+    """What a staff login's rights depend on."""
+    return {"role": staff.role, "location_id": staff.location_id}
 
 
 def _required(value: Any, name: str) -> Any:
