@@ -3,20 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-import structlog
-
+from core.metrics import LAST_PASS
+from core.sweeper import Sweeper
+from integrations.mail import Mailer
 from resolvers.context import Deployment
 from services.housekeeping import keep_house
 from services.importer import Importer
+from services.notices import NoticePost
 from services.postman import Postman
 from services.timekeeper import Timekeeper
 from webhooks.pusher import Pusher
-
-_HOUSEKEEPING_SECONDS = 3_600.0
-
-log = structlog.get_logger("stampwire.worker")
+from webhooks.replays import Replayer
 
 
 class Hand(Protocol):
@@ -31,16 +30,24 @@ class Hand(Protocol):
         ...
 
 
+@runtime_checkable
+class Leaseholder(Protocol):
+    """Somebody who holds leases, for which others wait when it dies."""
+
+    async def take_over(self) -> None:
+        """Release every lease, whoever holds it."""
+        ...
+
+
 @asynccontextmanager
 async def working(deployment: Deployment) -> AsyncIterator[None]:
     """Work for as long as the block lasts; what is in flight at its end is finished."""
-    hands: list[Hand] = [
-        await _pusher(deployment),
-        await _timekeeper(deployment),
-        await _postman(deployment),
-        await _importer(deployment),
-        Housekeeper(deployment),
-    ]
+    hands = _hands(deployment)
+    if deployment.settings.is_sqlite:
+        # One process at a time: whoever held a lease is dead.
+        for hand in hands:
+            if isinstance(hand, Leaseholder):
+                await hand.take_over()
     tasks = [asyncio.create_task(hand.run(), name=type(hand).__name__) for hand in hands]
     try:
         yield
@@ -48,68 +55,37 @@ async def working(deployment: Deployment) -> AsyncIterator[None]:
         for hand in hands:
             hand.stop()
         await asyncio.gather(*tasks)
+        LAST_PASS.values.clear()
 
 
-async def _pusher(deployment: Deployment) -> Pusher:
-    pusher = Pusher(
-        deployment.database,
-        deployment.stream,
-        deployment.sender,
-        deployment.secrets,
-        deployment.clock,
-    )
-    if deployment.settings.is_sqlite:  # one process at a time: nobody waits for a dead one's leases
-        await pusher.take_over()
-    return pusher
+def _hands(deployment: Deployment) -> list[Hand]:
+    database, clock, settings = deployment.database, deployment.clock, deployment.settings
+    stream, sender, secrets = deployment.stream, deployment.sender, deployment.secrets
+    hands: list[Hand] = [
+        Pusher(database, stream, sender, secrets, clock, documents=deployment.documents),
+        Replayer(database, sender, secrets, deployment.documents, clock),
+        Timekeeper(database, clock),
+        Postman(database, stream, deployment.channels, clock, settings.url),
+        Importer(database, clock),
+        Housekeeper(deployment),
+    ]
+    if (mailer := Mailer.of(settings)) is not None:
+        hands.append(NoticePost(database, mailer, clock, settings.url))
+    return hands
 
 
-async def _timekeeper(deployment: Deployment) -> Timekeeper:
-    timekeeper = Timekeeper(deployment.database, deployment.clock)
-    if deployment.settings.is_sqlite:
-        await timekeeper.take_over()
-    return timekeeper
-
-
-async def _postman(deployment: Deployment) -> Postman:
-    postman = Postman(
-        deployment.database,
-        deployment.stream,
-        deployment.channels,
-        deployment.clock,
-        deployment.settings.url,
-    )
-    if deployment.settings.is_sqlite:
-        await postman.take_over()
-    return postman
-
-
-async def _importer(deployment: Deployment) -> Importer:
-    importer = Importer(deployment.database, deployment.clock)
-    if deployment.settings.is_sqlite:
-        await importer.take_over()
-    return importer
-
-
-class Housekeeper:
+class Housekeeper(Sweeper):
     """Throws away, once an hour, what was promised to be kept only for a while."""
 
+    name = "housekeeper"
+    rest_seconds = 3_600.0
+
     def __init__(self, deployment: Deployment) -> None:
+        super().__init__()
         self._deployment = deployment
-        self._stopped = asyncio.Event()
 
-    async def run(self) -> None:
-        """Keep house until told to stop."""
-        while not self._stopped.is_set():
-            try:
-                await keep_house(self._deployment.database, self._deployment.clock.now())
-            except Exception as error:  # noqa: BLE001 -- the next hour may be better
-                log.warning("house not kept", error=type(error).__name__)
-            try:
-                async with asyncio.timeout(_HOUSEKEEPING_SECONDS):
-                    await self._stopped.wait()
-            except TimeoutError:
-                continue
-
-    def stop(self) -> None:
-        """End at once: each of its steps stands alone."""
-        self._stopped.set()
+    async def sweep(self) -> int:
+        """Keep house once: each of its steps stands alone. Says that it may rest."""
+        deployment = self._deployment
+        await keep_house(deployment.database, deployment.clock.now(), self._stop.is_set)
+        return 0

@@ -9,14 +9,17 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from db.revision import FOLDER
+from db.revision import FOLDER, is_current
 
 
 def upgrade(url: str) -> None:
     """Bring the database up to date. Not to be called from a running event loop.
 
-    Several processes may do so at once: one works, the others wait.
+    Several processes may do so at once: one works, the others wait. A database that a later
+    release has migrated is left as it is.
     """
+    if is_current(url):
+        return
     if url.startswith("sqlite:///"):
         with _alone(Path(url.removeprefix("sqlite:///")).parent):
             command.upgrade(_config(url), "head")

@@ -15,10 +15,23 @@ def latest() -> str:
 
 
 def is_current(url: str) -> bool:
-    """Whether the database is at that revision. Not to be called from a running event loop."""
+    """Whether this release runs on the database. Not to be called from a running event loop."""
+    return suffices(revision_of(url))
+
+
+def suffices(revision: str | None) -> bool:
+    """Whether this release runs on that revision: migrations expand before they contract.
+
+    So a later release may have migrated the database while this one still runs.
+    """
+    return revision is not None and revision >= latest()
+
+
+def revision_of(url: str) -> str | None:
+    """The revision the database is at, None if there is none. Not from a running event loop."""
     if url.startswith("sqlite:///"):
-        return _sqlite_revision(url.removeprefix("sqlite:///")) == latest()
-    return asyncio.run(_postgresql_revision(url)) == latest()
+        return _sqlite_revision(url.removeprefix("sqlite:///"))
+    return asyncio.run(_postgresql_revision(url))
 
 
 def _sqlite_revision(path: str) -> str | None:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from core.errors import Code, Denied, Overloaded, RateLimited, Refused
 from resolvers.callers import caller_of, secret_in
 from resolvers.context import Context, Deployment
+from services.operation import EVERYBODY, allow
 
 _STATUSES = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "BAD_USER_INPUT": 400}
 _REFUSALS = {Code.NOT_FOUND: 404, Code.IDEMPOTENCY_KEY_IN_PROGRESS: 409}
@@ -36,7 +37,8 @@ def answering(handle: Handler) -> Callable[[Request], Awaitable[Response]]:
         try:
             secret = secret_in({"Authorization": request.headers.get("authorization")})
             context = Context(deployment, caller=await caller_of(deployment, secret))
-            context.actor  # noqa: B018 -- refuses strangers before anything is read
+            # Refuses strangers, and access tokens, before anything is read.
+            allow(context.actor, EVERYBODY)
             return await handle(request, context)
         except Refused as refusal:
             status = _REFUSALS.get(refusal.code, 422)

@@ -1,10 +1,10 @@
-"""Health: whether the process lives, and whether it can serve."""
+"""Health: whether the process lives, whether it can serve, and what is amiss."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from resolvers.context import Deployment
-from services.health import check_database
+from services.health import Check, Grade, check_database, check_disk, check_workers
 
 
 async def live(request: Request) -> Response:  # noqa: ARG001 -- Starlette's shape
@@ -13,14 +13,31 @@ async def live(request: Request) -> Response:  # noqa: ARG001 -- Starlette's sha
 
 
 async def ready(request: Request) -> Response:
-    """Whether it can serve, and what is wrong where it cannot."""
-    deployment: Deployment = request.app.state.deployment
-    database = await check_database(deployment.database)
-    is_ready = database == "ok" and request.app.state.is_ready
-    told = {
-        "ready": is_ready,
-        "database": database,
-        # A silent doorbell only costs latency: the log is looked at every second all the same.
-        "doorbell": "ok" if deployment.stream.healthy else "silent",
+    """Whether it can serve (200 or 503), and what is amiss: each thing is `ok` or says why not."""
+    state = request.app.state
+    deployment: Deployment = state.deployment
+    settings = deployment.settings
+    checks = {
+        "process": Check() if state.is_ready else Check(Grade.DOWN, "starting or stopping"),
+        **await check_database(deployment.database),
+        "doorbell": _check_doorbell(deployment),
+        "disk": check_disk(settings.data_dir, holds_database=settings.is_sqlite),
+        "workers": check_workers(expected=state.has_worker),
     }
-    return JSONResponse(told, status_code=200 if is_ready else 503)
+    grades = {check.grade for check in checks.values()}
+    worst = next(grade for grade in (Grade.DOWN, Grade.WARNING, Grade.OK) if grade in grades)
+    told = {
+        "ready": worst is not Grade.DOWN,
+        "status": worst.value,
+        **{name: check.says for name, check in checks.items()},
+    }
+    return JSONResponse(
+        told, status_code=200 if told["ready"] else 503, headers={"cache-control": "no-store"}
+    )
+
+
+def _check_doorbell(deployment: Deployment) -> Check:
+    if deployment.stream.healthy:
+        return Check()
+    # It costs only latency: every process looks at the log each second all the same.
+    return Check(Grade.WARNING, "silent: events come up to a second later")

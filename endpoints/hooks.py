@@ -15,7 +15,7 @@ from events.vocabulary import EVENTS, type_named
 from models import Vocabulary
 from resolvers.context import Context
 from resolvers.perform import perform
-from services.webhooks import (
+from services.webhook_endpoints import (
     CreateWebhookEndpointInput,
     DeleteWebhookEndpointInput,
     EventType,
@@ -50,6 +50,7 @@ async def create_hook(request: Request, context: Context) -> Response:
         create_webhook_endpoint,
         asked,
         secrets=deployment.secrets,
+        documents=deployment.documents,
         allow_insecure=allow_insecure,
         is_rest_hook=True,
     )

@@ -8,6 +8,8 @@ import structlog
 from core.clock import Clock
 from core.errors import Overloaded
 from core.ids import new_id
+from core.metrics import passed
+from core.sweeper import Sweeper
 from db import Database, Transaction
 from models import ImportJob, ImportRow, Upload
 from services.imports import (
@@ -35,30 +37,18 @@ _POISON = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 log = structlog.get_logger("stampwire.imports")
 
 
-class Importer:
+class Importer(Sweeper):
     """Any number of them may run: whoever lost a lease stores nothing more."""
 
+    name = "importer"
+    rest_seconds = SAFETY_SECONDS
+
     def __init__(self, database: Database, clock: Clock, *, batch: int = BATCH) -> None:
+        super().__init__()
         self._database = database
         self._clock = clock
         self._batch = batch
         self._owner = new_id("imp")
-        self._stop = asyncio.Event()
-
-    async def run(self) -> None:
-        """Import until told to stop; the batch under way is finished."""
-        while not self._stop.is_set():
-            try:
-                worked = await self.sweep()
-            except Exception as error:  # noqa: BLE001 -- the next sweep may succeed
-                log.warning("imports not read", error=type(error).__name__)
-                worked = 0
-            if not worked:
-                await self._wait()
-
-    def stop(self) -> None:
-        """Begin nothing more; `run` ends when the batches under way have ended."""
-        self._stop.set()
 
     async def take_over(self) -> None:
         """End every lease; only where no other process can hold one."""
@@ -98,6 +88,7 @@ class Importer:
                     if self._stop.is_set():
                         break
                     await self._do(job, batch, done)
+                    passed(self.name)
                     done += len(batch)
                     batch = []
             if self._stop.is_set():
@@ -175,13 +166,6 @@ class Importer:
     async def _end(self, job: ImportJob, done: int | None, failure: str | None = None) -> None:
         now = self._clock.now()
         await self._database.write(job.business_id, lambda tx: _finish(tx, job, now, done, failure))
-
-    async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(SAFETY_SECONDS):
-                await self._stop.wait()
-        except TimeoutError:
-            return
 
 
 async def _finish(

@@ -1,14 +1,18 @@
 """What the operator's own commands look up on the database: whose login it is, which businesses."""
 
+from datetime import UTC, datetime
+
 from sqlmodel import col, select
 
 from core.errors import NotFound, Refused
+from core.ids import moment_of
 from db import BUSINESS, Query, Transaction, param, query
-from models import Actor, ApiKey, Business, Staff
+from models import Actor, ApiKey, Business, EventRow, Staff
 from services.staff import login_of
 
 # The operator sees every business: these run in the name of the system.
 _BUSINESSES = query(select(Business).order_by(col(Business.id)))
+_LAST_EVENT: Query[str] = query(select(EventRow.id).order_by(col(EventRow.id).desc()).limit(1))
 _STAFF: Query[tuple[Staff, Business]] = query(
     select(Staff, Business)
     .join(Business, col(Business.id) == col(Staff.business_id))
@@ -41,6 +45,12 @@ async def staff_of_login(tx: Transaction, login: str) -> tuple[Staff, Actor]:
         raise NotFound("staff login", "login")
     staff, business = found
     return staff, Actor(business)
+
+
+async def last_recorded(tx: Transaction) -> datetime | None:
+    """When the last event of any business was recorded. Runs in the name of the system."""
+    id = await tx.maybe(_LAST_EVENT)
+    return datetime.fromtimestamp(moment_of(id), UTC) if id else None
 
 
 async def keys_of_business(tx: Transaction) -> list[tuple[ApiKey, Staff]]:

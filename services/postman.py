@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from core.clock import Clock
+from core.metrics import passed
 from db import Database, Transaction
 from events.stream import Stream
 from integrations.channels import Answer, Channels, ChannelSender, Letter, Rejected
@@ -76,6 +77,7 @@ class Postman:
 
     async def look(self) -> int:
         """Write what can be written, and begin to carry what waits; says how much that was."""
+        passed("postman")
         now = self._clock.now()
 
         async def work(tx: Transaction) -> tuple[list[Message], list[Campaign], bool]:

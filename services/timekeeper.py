@@ -7,6 +7,7 @@ import structlog
 
 from core.clock import Clock
 from core.ids import new_id
+from core.sweeper import Sweeper
 from db import Database
 from models import Agenda
 from services.agenda import anything_waits, claim, let_go, take_over
@@ -22,32 +23,19 @@ NOTICES_EVERY = timedelta(minutes=1)
 log = structlog.get_logger("stampwire.time")
 
 
-class Timekeeper:
+class Timekeeper(Sweeper):
     """Any number of them may run: a lost lease costs nothing, for each thing happens once."""
 
+    name = "timekeeper"
+    rest_seconds = SAFETY_SECONDS
+
     def __init__(self, database: Database, clock: Clock, *, leases: int = LEASES) -> None:
+        super().__init__()
         self._database = database
         self._clock = clock
         self._leases = leases
         self._owner = new_id("time")
         self._notices_at: datetime | None = None
-        self._stop = asyncio.Event()
-
-    async def run(self) -> None:
-        """Keep time until told to stop; the step under way is finished."""
-        while not self._stop.is_set():
-            try:
-                served = await self.sweep()
-                await self._tell_of_failing()
-            except Exception as error:  # noqa: BLE001 -- the next sweep may succeed
-                log.warning("agendas not kept", error=type(error).__name__)
-                served = 0
-            if not served:
-                await self._wait()
-
-    def stop(self) -> None:
-        """Begin nothing more; `run` ends when the step under way has ended."""
-        self._stop.set()
 
     async def take_over(self) -> None:
         """End every lease; only where no other process can hold one."""
@@ -57,6 +45,7 @@ class Timekeeper:
     async def sweep(self) -> int:
         """Do what is due in the businesses that wait; says how many were served."""
         now = self._clock.now()
+        await self._tell_of_failing(now)
         if not await self._database.read(None, lambda tx: anything_waits(tx, now)):
             return 0
         leased = await self._database.write(
@@ -83,15 +72,7 @@ class Timekeeper:
         except Exception as error:  # noqa: BLE001 -- the lease runs out, and it is tried again
             log.warning("agenda not kept", business=agenda.business_id, error=type(error).__name__)
 
-    async def _tell_of_failing(self) -> None:
-        now = self._clock.now()
+    async def _tell_of_failing(self, now: datetime) -> None:
         if self._notices_at is None or now >= self._notices_at:
             await tell_of_failing(self._database, now)
             self._notices_at = now + NOTICES_EVERY
-
-    async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(SAFETY_SECONDS):
-                await self._stop.wait()
-        except TimeoutError:
-            return
