@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -31,6 +32,11 @@ subscription Listen($after: String, $filter: EventFilter, $vocabulary: Vocabular
 """
 _REFUSED = (4400, 4401, 4403, 4406)
 """Closings after which another try would go the same way."""
+_CLOSINGS = {
+    1006: "the line is cut",
+    1012: "the server goes away",
+    4008: "too many events behind",
+}
 _LONGEST_PAUSE = 30.0
 _FORWARD_SECONDS = 15
 _TELLING = ("title", "name", "variant_type", "redeem_code", "status", "redeemed_via")
@@ -53,6 +59,13 @@ def listen(
     after: Annotated[
         str | None, typer.Option(help="Begin beyond this cursor; absent: with what happens now.")
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the place in this file; where it exists, go on from there, whatever --after "
+            "says."
+        ),
+    ] = None,
     types: Annotated[
         str | None, typer.Option(help="Only these types, comma-separated, in either vocabulary.")
     ] = None,
@@ -74,16 +87,49 @@ def listen(
     if key is None:
         fail("Give an API key with --key or STAMPWIRE_KEY.")
     word, names = vocabulary_of(vocabulary), types_of(types)
-    subscription = {
-        "after": after,
+    place = Place(after, None, state)
+    place.load()
+    asked = {
         "filter": {"types": [name.upper() for name in names]} if names else None,
         "vocabulary": word.name if word else "EN",
     }
     target = _target_of(forward, secret) if forward else None
     if target is not None:
         _say(f"forwarding to {target.url}, signed with {target.secret}")
-    place = _socket_url(url or demo.get("url") or settings.url)
-    until_stopped(_listen(place, key, subscription, target, as_json=as_json))
+    door = _socket_url(url or demo.get("url") or settings.url)
+    until_stopped(_listen(door, key, asked, place, target, as_json=as_json))
+
+
+@dataclass
+class Place:
+    """How far the log was read: the last cursor and, for who wants to prove it, the last event."""
+
+    cursor: str | None
+    event_id: str | None
+    file: Path | None
+
+    def load(self) -> None:
+        """Go on where the file says."""
+        if self.file is None or not self.file.exists():
+            return
+        try:
+            told = json.loads(self.file.read_text(encoding="utf-8"))
+            self.cursor, self.event_id = told["cursor"], told["event_id"]
+        except (OSError, ValueError, TypeError, KeyError):
+            fail(f"{self.file} is not a place that stampwire listen has kept.")
+
+    def move(self, cursor: str, event_id: str | None) -> None:
+        """Remember how far it is; what stood in the file stands there until this does."""
+        self.cursor, self.event_id = cursor, event_id
+        if self.file is None:
+            return
+        text = json.dumps({"cursor": cursor, "event_id": event_id})
+        beside = self.file.with_name(f"{self.file.name}.new")
+        try:
+            beside.write_text(f"{text}\n", encoding="utf-8")
+            beside.replace(self.file)
+        except OSError as error:
+            fail(f"{self.file}: {error.strerror}")
 
 
 @dataclass(frozen=True)
@@ -96,41 +142,63 @@ class Target:
 
 
 async def _listen(
-    url: str, key: str, subscription: dict[str, Any], target: Target | None, *, as_json: bool
+    url: str,
+    key: str,
+    asked: dict[str, Any],
+    place: Place,
+    target: Target | None,
+    *,
+    as_json: bool,
 ) -> None:
     import aiohttp  # noqa: PLC0415
 
     timeout = aiohttp.ClientTimeout(total=_FORWARD_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        async for event in _events(url, key, subscription):
+        async for event in _events(url, key, asked, place):
             typer.echo(event["payload"] if as_json else _line(event))
             if target is not None:
-                _say(await _forward(session, target, event))
+                _say(await _forward(session, target, event, place.event_id))
+            place.move(event["cursor"], event["id"])
+
+
+class _Expired(Exception):
+    """Retention has thrown away what followed the cursor; `oldest` is the first that is good."""
+
+    def __init__(self, oldest: str) -> None:
+        super().__init__(oldest)
+        self.oldest = oldest
 
 
 async def _events(
-    url: str, key: str, subscription: dict[str, Any]
+    url: str, key: str, asked: dict[str, Any], place: Place
 ) -> AsyncIterator[dict[str, Any]]:
-    """Every event beyond the cursor, over as many connections as it takes."""
+    """Every event beyond the place, over as many connections as it takes.
+
+    Whoever is given one moves the place when it is done with it.
+    """
     from websockets.exceptions import ConnectionClosed, InvalidHandshake  # noqa: PLC0415
 
     pause = 1.0
     while True:
         try:
             async with _connected(url, key) as socket:
-                if subscription["after"] is None:
-                    subscription["after"] = await _newest(socket)
+                if place.cursor is None:
+                    place.move(await _newest(socket), None)
                 _say(f"listening to {url}")
                 pause = 1.0
-                async for event in _subscribed(socket, subscription):
+                async for event in _subscribed(socket, {**asked, "after": place.cursor}):
                     yield event
-                    subscription["after"] = event["cursor"]
             reason = "the server ended it"
+        except _Expired as expired:
+            # No previous event is named then: a receiver is not to believe that it has them all.
+            place.move(expired.oldest, None)
+            _say("events were thrown away before they came here; the oldest there are follow")
+            continue
         except ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd else 1006
             if code in _REFUSED:
                 fail(f"The server refused: {closed.rcvd.reason if closed.rcvd else ''} ({code}).")
-            reason = f"closed with {code}"
+            reason = _CLOSINGS.get(code, f"closed with {code}")
         except (OSError, TimeoutError, InvalidHandshake) as error:
             reason = str(error) or type(error).__name__
         _say(f"connection lost ({reason}); again in {pause:.0f} s, beyond the last event seen")
@@ -164,9 +232,9 @@ async def _newest(socket: "ClientConnection") -> str:
 
 
 async def _subscribed(
-    socket: "ClientConnection", subscription: dict[str, Any]
+    socket: "ClientConnection", variables: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
-    asked = {"query": _EVENTS, "variables": subscription}
+    asked = {"query": _EVENTS, "variables": variables}
     async for data in _answers(socket, "events", asked):
         yield data["events"]
 
@@ -185,6 +253,9 @@ async def _answers(
         result = message["payload"]
         errors = result if message["type"] == "error" else result.get("errors")
         if errors:
+            told = errors[0].get("extensions", {})
+            if told.get("code") == "CURSOR_EXPIRED":
+                raise _Expired(told["oldestCursor"])
             fail(f"The server refused: {errors[0]['message']}")
         yield result["data"]
 
@@ -201,8 +272,10 @@ async def _receive(socket: "ClientConnection") -> dict[str, Any]:
     return message
 
 
-async def _forward(session: "ClientSession", target: Target, event: dict[str, Any]) -> str:
-    """Send an event on; what came of it."""
+async def _forward(
+    session: "ClientSession", target: Target, event: dict[str, Any], previous_id: str | None
+) -> str:
+    """Send an event on, as a webhook would be; what came of it."""
     from aiohttp import ClientError  # noqa: PLC0415
 
     from webhooks.signatures import signature_headers  # noqa: PLC0415
@@ -212,6 +285,8 @@ async def _forward(session: "ClientSession", target: Target, event: dict[str, An
         "content-type": "application/json",
         **signature_headers([target.key], event["id"], datetime.now(UTC), body),
     }
+    if previous_id is not None:
+        headers["webhook-previous-id"] = previous_id
     begun = time.monotonic()
     try:
         async with session.post(

@@ -4,6 +4,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,14 @@ import pytest
 from core.clock import ManualClock
 from db import Database
 from factories import Cafe, a_business, a_card, a_card_template, stamps
-from fakes.receiver import receiving
+from fakes.receiver import Receiver, receiving
+from kits.lines import line_to
 from models import Card
 from partners import BEGINNING, Api
 from processes import ROOT, Process, RunningServer, stampwire
+from services.businesses import update_business
+from services.retention import prune
+from webhooks.completeness import Flaw, Stored, check
 
 SECRET = "whsec_c2l4dGVlbiBieXRlcyBvZiBhIHNlY3JldCBrZXk="
 
@@ -151,6 +157,8 @@ async def test_it_forwards_what_a_webhook_would_be_sent(
     assert one.verified_by(SECRET)["event"] == "stamp_added"
     assert one.id == one.data["id"]
     assert other.data["sequence"] == 3
+    assert "webhook-previous-id" not in one.headers
+    assert other.headers["webhook-previous-id"] == one.id
     assert first.strip().startswith("#2 → 204")
     assert second.strip().startswith("#3 → 500")
 
@@ -176,6 +184,7 @@ async def test_a_receiver_that_is_away_is_only_told(
         (("--key", "nonsense"), "The server refused: Forbidden (4403)."),
         (("--key", "{key}", "--after", "tomorrow"), "This is not a cursor"),
         (("--key", "{key}", "--types", "stamp_eaten"), "There is no event type 'stamp_eaten'."),
+        (("--key", "{key}", "--state", "README.md"), "README.md is not a place that"),
         (("--key", "{key}", "--vocabulary", "DE"), "The vocabulary is EN or ID."),
         (("--key", "{key}", "--forward", "http://x", "--secret", "no!"), "A signing secret is"),
     ],
@@ -209,6 +218,74 @@ async def test_nothing_is_missed_while_the_server_is_away(process: Process) -> N
     assert "#2 " in second
 
 
+@pytest.mark.on("sqlite")
+async def test_whatever_closes_the_line_nothing_is_missed_or_told_twice(
+    server: RunningServer,
+    listen: Listen,
+    database: Database,
+    cafe: Cafe,
+    clock: ManualClock,
+    card: Card,
+) -> None:
+    """1012, 4008, a cut line: again, beyond the last event; 4403: no more."""
+    async with line_to(server.socket) as line, receiving() as receiver:
+        words = ("--key", cafe.api_key, "--url", line.url, "--after", BEGINNING)
+        async with listen(*words, "--forward", receiver.url) as terminal:
+            await terminal.aside("listening to")
+            await receiver.wait_for(1)
+            for code, word in ((1012, "goes away"), (4008, "too many"), (None, "line is cut")):
+                if code is None:
+                    line.cut()
+                else:
+                    await line.close(code, f"cursor={BEGINNING}")
+                assert word in await terminal.aside("connection lost")
+                await stamps(database, cafe.owner, card, 1, clock.now())
+                await terminal.aside("listening to")
+            await receiver.wait_for(6)
+            await line.close(4403, "Forbidden")
+            assert await terminal.aside("The server refused: Forbidden (4403).")
+            assert await terminal.ended() == 1
+
+    assert [one.data["sequence"] for one in receiver.all] == [1, 2, 3, 4, 5, 6]
+    assert check(_stored(receiver)).findings == []
+
+
+@pytest.mark.on("sqlite")
+async def test_it_goes_on_from_the_file_in_which_it_keeps_its_place(
+    listen: Listen,
+    database: Database,
+    cafe: Cafe,
+    clock: ManualClock,
+    card: Card,
+    tmp_path: Path,
+) -> None:
+    """Also when it was ended before the first event came."""
+    state = tmp_path / "state.json"
+    async with receiving() as receiver:
+        words = ("--key", cafe.api_key, "--state", str(state), "--forward", receiver.url)
+        async with listen(*words) as terminal:
+            await terminal.aside("listening to")
+        for count in (1, 2):
+            await stamps(database, cafe.owner, card, 1, clock.now())
+            async with listen(*words, "--after", BEGINNING) as terminal:
+                await terminal.line()
+                await terminal.aside(f"#{count + 1} → 204")
+                async with asyncio.timeout(10):
+                    while receiver.all[-1].id not in state.read_text():
+                        await asyncio.sleep(0.01)
+
+    assert [one.data["sequence"] for one in receiver.all] == [2, 3]
+    assert receiver.all[1].headers["webhook-previous-id"] == receiver.all[0].id
+
+
+def _stored(receiver: Receiver) -> list[Stored]:
+    """What a receiver got, as it would store it."""
+    return [
+        Stored(one.id, one.headers.get("webhook-previous-id"), None, one.data["sequence"])
+        for one in receiver.all
+    ]
+
+
 async def _issue(owner: Api, demo: dict[str, Any]) -> str:
     answer = await owner.send(
         "mutation($input: IssueCardInput!) { issueCard(input: $input) { card { id } } }",
@@ -224,3 +301,36 @@ async def _stamp(owner: Api, card: str) -> None:
         input={"card": {"id": card}, "count": 1},
     )
     assert answer["data"]["addStamps"]["card"] == {"stamps": 1}
+
+
+async def test_a_cursor_older_than_the_log_is_told_of_and_the_oldest_there_are_follow(
+    listen: Listen,
+    database: Database,
+    cafe: Cafe,
+    clock: ManualClock,
+    card: Card,
+    tmp_path: Path,
+) -> None:
+    given = {"event_retention_days": 30}
+    await database.write(
+        cafe.business.id, lambda tx: update_business(tx, cafe.owner, given, clock.now())
+    )
+    clock.advance(timedelta(days=31))
+    await stamps(database, cafe.owner, card, 1, clock.now())
+    assert await prune(database, clock.now()) == 1
+
+    state = tmp_path / "state.json"
+    state.write_text(json.dumps({"cursor": BEGINNING, "event_id": "evt_handled"}))
+    async with receiving() as receiver:
+        words = ("--key", cafe.api_key, "--state", str(state), "--forward", receiver.url)
+        async with listen(*words) as terminal:
+            await terminal.aside("events were thrown away before they came here")
+            line = await terminal.line()
+            await receiver.wait_for(1)
+            await stamps(database, cafe.owner, card, 1, clock.now())
+            await receiver.wait_for(2)
+
+    assert "#2" in line
+    assert [flaw.flaw for flaw in check([Stored("evt_handled"), *_stored(receiver)]).findings] == [
+        Flaw.UNPROVEN
+    ], "it does not claim that they have everything"
