@@ -1,5 +1,6 @@
 """The ASGI application: routes, middleware, and what lives as long as the process."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -14,10 +15,13 @@ import endpoints
 from core.clock import Clock, SystemClock
 from core.secrets import Secrets
 from core.settings import Settings
+from core.watchdog import Watchdog
 from db import database_of
 from events.stream import Stream
 from execution.documents import CheckDocuments
 from execution.errors import PresentErrors
+from execution.protocols import Exchange, Socket, fits
+from execution.rendering import Renderer
 from execution.view import GraphQLView
 from integrations.channels import Channels
 from resolvers.context import Deployment
@@ -31,7 +35,8 @@ _schema = make_schema(CheckDocuments, PresentErrors)
 def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
     """The parts of a process, composed; none of them is open yet."""
     database, clock = database_of(settings), clock or SystemClock()
-    return Deployment(
+    documents = Renderer(_schema)
+    documents.deployment = Deployment(
         settings=settings,
         database=database,
         stream=Stream(database, settings.broadcast),
@@ -39,7 +44,9 @@ def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
         clock=clock,
         sender=Sender(clock, allow_insecure=settings.allow_insecure_webhooks),
         channels=Channels.of(settings),
+        documents=documents,
     )
+    return documents.deployment
 
 
 def create_app(
@@ -50,12 +57,12 @@ def create_app(
     graphql = GraphQLView(_schema, deployment)
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with opened(deployment), AsyncExitStack() as stack:
-            if with_worker or settings.is_sqlite:
+            if app.state.has_worker:
                 await stack.enter_async_context(working(deployment))
             app.state.is_ready = True
-            yield
+            yield {"going_away": asyncio.Event()}
             app.state.is_ready = False
 
     app = Starlette(
@@ -69,6 +76,15 @@ def create_app(
     )
     app.state.deployment = deployment
     app.state.is_ready = False
+    app.state.has_worker = with_worker or settings.is_sqlite
+    return app
+
+
+def create_worker_app(deployment: Deployment) -> Starlette:
+    """What a worker process answers on its port: how it is, and what it has counted."""
+    app = Starlette(routes=endpoints.health_routes())
+    app.state.deployment = deployment
+    app.state.is_ready = app.state.has_worker = True
     return app
 
 
@@ -76,15 +92,15 @@ def server_options(settings: Settings) -> dict[str, Any]:
     """How uvicorn is to run the application, but for where it listens."""
     return {
         "loop": "uvloop",
-        "http": "httptools",
-        "ws": "websockets-sansio",
+        "http": Exchange if fits() else "httptools",
+        "ws": Socket if fits() else "websockets-sansio",
         "ws_max_size": 65_536,
         "ws_max_queue": 8,
         # Frames are shared between sockets, which a compression state of their own forbids.
         "ws_per_message_deflate": False,
         "proxy_headers": bool(settings.trusted_proxies),
         "forwarded_allow_ips": list(settings.trusted_proxies),
-        # A stream of server-sent events uses all of it; what is left of 10 s is the worker's.
+        # What is left of 10 s is the worker's.
         "timeout_graceful_shutdown": 5,
         "log_config": None,
         "access_log": False,
@@ -96,6 +112,9 @@ def server_options(settings: Settings) -> dict[str, Any]:
 async def opened(deployment: Deployment) -> AsyncIterator[None]:
     """Open the parts of a process, and close them in the other order."""
     async with AsyncExitStack() as stack:
+        watchdog = Watchdog()
+        watchdog.start()
+        stack.callback(watchdog.stop)
         await deployment.database.open()
         stack.push_async_callback(deployment.database.close)
         await deployment.stream.open()

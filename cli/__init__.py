@@ -3,12 +3,17 @@
 import typer
 
 from cli.audit import audit
-from cli.business import business_app, demo
+from cli.backup import backup, restore, verify
+from cli.business import business_app
+from cli.check_deliveries import check_deliveries
+from cli.demo import demo
+from cli.doctor import doctor
 from cli.events import events_app
 from cli.keys import keys_app, staff_app
 from cli.listen import listen
 from cli.lottery import verify_draw
 from cli.schema import schema_app
+from cli.secret_keys import secrets_app
 from cli.serve import db_app, serve, worker
 
 app = typer.Typer(
@@ -17,12 +22,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # logs are read line by line, and local variables hold secrets
     help=__doc__,
 )
-for _command in (serve, worker, demo, listen, verify_draw, audit):
+for _command in (
+    serve, worker, demo, listen, check_deliveries, verify_draw, audit, backup, restore, verify,
+    doctor,
+):  # fmt: skip
     app.command()(_command)
 for _name, _group in {
     "business": business_app,
     "staff": staff_app,
     "keys": keys_app,
+    "secrets": secrets_app,
     "events": events_app,
     "schema": schema_app,
     "db": db_app,

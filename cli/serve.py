@@ -4,15 +4,25 @@ import asyncio
 import fcntl
 import gc
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.business import readable, the_demo
+from cli.business import readable
 from cli.common import settings_of, upgrade
+from cli.demo import the_demo
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from resolvers.context import Deployment
+
+_NOT_STARTED = 3
+_DISK_FAILED = 74
+"""What BSD's sysexits calls an input or output error."""
 
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 
@@ -85,9 +95,31 @@ def _run_server(settings: Settings, *, with_worker: bool) -> None:
     from server import create_app, server_options  # noqa: PLC0415
 
     app = create_app(settings, with_worker=with_worker)
+    database = app.state.deployment.database
+    database.on_broken = lambda: signal.raise_signal(signal.SIGINT)
+
+    class Server(uvicorn.Server):
+        """Told to stop, it is not ready any more; it stops when others had time to see that."""
+
+        def handle_exit(self, number: int, frame: FrameType | None) -> None:
+            was_ready, app.state.is_ready = app.state.is_ready, False
+            if not was_ready or not settings.shutdown_delay or number == signal.SIGINT:
+                super().handle_exit(number, frame)
+                return
+            stop = threading.Timer(settings.shutdown_delay, super().handle_exit, (number, frame))
+            stop.daemon = True
+            stop.start()
+
     gc.freeze()
     gc.enable()
-    uvicorn.run(app, host=settings.host, port=settings.port, **server_options(settings))
+    config = uvicorn.Config(app, host=settings.host, port=settings.port, **server_options(settings))
+    server = Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise typer.Exit(_NOT_STARTED)
+    if database.is_broken:
+        raise typer.Exit(_DISK_FAILED)
 
 
 async def _work(settings: Settings) -> None:
@@ -98,5 +130,36 @@ async def _work(settings: Settings) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with opened(deployment), working(deployment):
+    async with opened(deployment), working(deployment), _answering(deployment):
         await stopped.wait()
+
+
+@asynccontextmanager
+async def _answering(deployment: "Deployment") -> AsyncIterator[None]:
+    """Answer on the worker's port how it is, where it has one."""
+    settings = deployment.settings
+    if not settings.worker_port:
+        yield
+        return
+    import uvicorn  # noqa: PLC0415
+
+    from server import create_worker_app, server_options  # noqa: PLC0415
+
+    class Server(uvicorn.Server):
+        """Signals are the worker's own."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    app = create_worker_app(deployment)
+    options = {**server_options(settings), "loop": "none", "lifespan": "off"}
+    config = uvicorn.Config(app, host=settings.host, port=settings.worker_port, **options)
+    server = Server(config)
+    serving = asyncio.create_task(server.serve())
+    try:
+        yield
+    finally:
+        app.state.is_ready = False
+        server.should_exit = True
+        await serving

@@ -1,12 +1,15 @@
 """Every setting Stampwire reads from the environment, with its default."""
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from core.addresses import mail_address
 from core.errors import Denied
 
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -85,6 +88,41 @@ class Settings(BaseSettings):
         False,
         description="Admit webhook endpoints by http and on loopback. For development only.",
     )
+    metrics_token: str = Field(
+        "",
+        repr=False,
+        description=(
+            "The bearer token with which `/metrics` is read; empty means from this machine only."
+        ),
+    )
+    worker_port: int = Field(
+        0,
+        description=(
+            "Port where `stampwire worker` answers `/livez`, `/readyz` and `/metrics`, on "
+            "`STAMPWIRE_HOST`; 0 means none."
+        ),
+    )
+    shutdown_delay: float = Field(
+        0,
+        ge=0,
+        le=300,
+        description=(
+            "Seconds to go on serving after SIGTERM with `/readyz` red, so that a load balancer "
+            "looks away first."
+        ),
+    )
+    smtp_url: str = Field(
+        "",
+        repr=False,
+        description=(
+            "The server that takes mail to owners: `smtp://user:password@host:587` (TLS by "
+            "STARTTLS) or `smtps://user:password@host:465`; empty means that nothing is mailed."
+        ),
+    )
+    mail_from: str = Field(
+        "",
+        description="Whom mail is from, such as `stampwire@example.com`; needed with the SMTP URL.",
+    )
     log_level: str = Field("info", description="`debug`, `info`, `warning` or `error`.")
 
     @model_validator(mode="before")
@@ -101,7 +139,20 @@ class Settings(BaseSettings):
         if not self.is_sqlite and not self.secret_key:
             message = "STAMPWIRE_SECRET_KEY is required with PostgreSQL (32 random bytes, base64)."
             raise ValueError(message)
+        if self.smtp_url:
+            self._check_mail()
         return self
+
+    def _check_mail(self) -> None:
+        told, is_good = urlsplit(self.smtp_url), False
+        with suppress(ValueError):  # of a port that is none: what it says may quote a password
+            is_good = told.scheme in ("smtp", "smtps") and bool(told.hostname) and told.port != 0
+        if not is_good:
+            message = "STAMPWIRE_SMTP_URL is like smtp://user:password@host:587, or smtps://…"
+            raise ValueError(message)
+        if mail_address(self.mail_from) is None:
+            message = "STAMPWIRE_MAIL_FROM is required with STAMPWIRE_SMTP_URL: an e-mail address."
+            raise ValueError(message)
 
     @cached_property
     def database(self) -> str:

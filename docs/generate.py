@@ -280,6 +280,11 @@ def _default(field: FieldInfo) -> str:
 
 # -- errors.md ------------------------------------------------------------------------------------
 
+_BESIDE = {
+    errors.RateLimited.code: "`retryAfterMs`",
+    errors.CursorExpired.code: "`oldestCursor`",
+}
+"""What denials carry beside their code."""
 REQUEST_CODES = {
     "GRAPHQL_PARSE_FAILED": "The document is not GraphQL.",
     "GRAPHQL_VALIDATION_FAILED": "The document does not fit the schema.",
@@ -346,7 +351,7 @@ def _top_level() -> Iterator[tuple[str, ...]]:
     ]
     for code in dict.fromkeys(kind.code for kind in denials):
         meanings = [_said(kind) for kind in denials if kind.code == code]
-        beside = "`retryAfterMs`" if code == errors.RateLimited.code else ""
+        beside = _BESIDE.get(code, "")
         yield f"`{code}`", " ".join(meanings), beside
     for code, meaning in REQUEST_CODES.items():
         yield f"`{code}`", meaning, "`requestId`" if code == "INTERNAL_SERVER_ERROR" else ""

@@ -6,6 +6,7 @@ import strawberry
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 
+from schema.access import guard
 from schema.errors import user_error_types
 from schema.events import System, event_graphql_types
 from schema.mutation import Mutation
@@ -29,7 +30,7 @@ def make_schema(*extensions: type[SchemaExtension]) -> strawberry.Schema:
 
     One per process: Strawberry changes fields while it builds.
     """
-    return QuietSchema(
+    made = QuietSchema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -37,3 +38,5 @@ def make_schema(*extensions: type[SchemaExtension]) -> strawberry.Schema:
         extensions=list(extensions),
         config=StrawberryConfig(scalar_map=scalar_map),
     )
+    guard(made._schema)  # noqa: SLF001 -- Strawberry has no name for it
+    return made

@@ -3,20 +3,23 @@
 import strawberry
 
 from resolvers import (
+    attempts,
     businesses,
     campaigns,
     cards,
     claim_codes,
     clock,
     customers,
+    deliveries,
     imports,
     lotteries,
     privacy,
+    replays,
     staff,
     templates,
     undo,
     vouchers,
-    webhooks,
+    webhook_endpoints,
 )
 from schema import updates
 from schema.operation import mutation
@@ -34,6 +37,7 @@ class Mutation:
     regenerate_api_key = mutation(staff.regenerate_api_key)
     update_api_key = mutation(staff.update_api_key)
     delete_api_key = mutation(staff.delete_api_key)
+    create_access_token = mutation(staff.create_access_token)
 
     create_business = mutation(businesses.create_business)
     update_business = mutation(businesses.update_business, input=updates.UpdateBusinessInput)
@@ -87,13 +91,17 @@ class Mutation:
     create_campaign = mutation(campaigns.create_campaign)
     cancel_campaign = mutation(campaigns.cancel_campaign)
 
-    create_webhook_endpoint = mutation(webhooks.create_webhook_endpoint)
+    create_webhook_endpoint = mutation(webhook_endpoints.create_webhook_endpoint)
     update_webhook_endpoint = mutation(
-        webhooks.update_webhook_endpoint, input=updates.UpdateWebhookEndpointInput
+        webhook_endpoints.update_webhook_endpoint, input=updates.UpdateWebhookEndpointInput
     )
-    pause_webhook_endpoint = mutation(webhooks.pause_webhook_endpoint)
-    resume_webhook_endpoint = mutation(webhooks.resume_webhook_endpoint)
-    delete_webhook_endpoint = mutation(webhooks.delete_webhook_endpoint)
-    rotate_signing_secret = mutation(webhooks.rotate_signing_secret)
-    send_test_event = mutation(webhooks.send_test_event)
-    redeliver = mutation(webhooks.redeliver)
+    pause_webhook_endpoint = mutation(webhook_endpoints.pause_webhook_endpoint)
+    resume_webhook_endpoint = mutation(webhook_endpoints.resume_webhook_endpoint)
+    delete_webhook_endpoint = mutation(webhook_endpoints.delete_webhook_endpoint)
+    rotate_signing_secret = mutation(webhook_endpoints.rotate_signing_secret)
+    send_test_event = mutation(attempts.send_test_event)
+    redeliver = mutation(attempts.redeliver)
+    redeliver_dead = mutation(deliveries.redeliver_dead)
+    skip_event = mutation(deliveries.skip_event)
+    replay_events = mutation(replays.replay_events)
+    stop_replay = mutation(replays.stop_replay)

@@ -10,11 +10,13 @@ from graphql.pyutils import snake_to_camel
 
 import schema.campaigns
 import schema.claim_codes
+import schema.deliveries
 import schema.imports
 import schema.lotteries
+import schema.replays
 import schema.staff
 import schema.vouchers
-import schema.webhooks  # noqa: F401 -- with them, every row has the type that shows it
+import schema.webhook_endpoints  # noqa: F401 -- with them, every row has the type that shows it
 from models import EventRow
 from resolvers.perform import Resolver
 from schema.base import Info, object_types, resolved

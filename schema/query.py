@@ -13,6 +13,7 @@ import resolvers.customers
 import resolvers.imports
 import resolvers.nodes
 import resolvers.privacy
+import resolvers.replays
 import resolvers.staff
 import resolvers.templates
 import resolvers.vouchers
@@ -27,16 +28,20 @@ from schema.campaigns import Campaign, CampaignDryRun
 from schema.cards import Card, CardTemplate, Change, ExpectedEvent, ExpectedReward
 from schema.claim_codes import ClaimCode
 from schema.customers import Customer
+from schema.deliveries import deliveries
 from schema.errors import user_errors
 from schema.events import Event, EventSample, EventType, VocabularyArgument
 from schema.imports import ImportJob
 from schema.inputs import register, register_enum
 from schema.notices import Notice
 from schema.overview import Overview, resolve_overview
+from schema.replays import WebhookReplay
 from schema.staff import ApiKey, Staff, StaffVelocity, Viewer
 from schema.vouchers import Voucher, VoucherTemplate
-from schema.webhooks import WebhookEndpoint, deliveries
+from schema.webhook_dry_run import webhook_dry_run
+from schema.webhook_endpoints import WebhookEndpoint
 from services import listings, pages
+from services.access_tokens import filter_within
 from services.campaigns import CreateCampaignInput
 from services.card_refs import CardRef
 from services.cards import PreviewStampsInput
@@ -110,10 +115,11 @@ async def _events(
     order: Any = listings.EventOrder.NEWEST_FIRST,
 ) -> Any:
     newest = order is listings.EventOrder.NEWEST_FIRST
-    listing = listings.JOURNAL if newest else listings.LOG
     args = pages.PageArgs(*(plain(item) for item in (first, after, last, before)))
-    conditions = (filter or listings.EventFilter()).conditions()
-    return await info.context.read(lambda tx: listing.page(tx, args, **conditions))
+    conditions = filter_within(info.context.actor, plain(filter)).conditions()
+    return await info.context.read_within(
+        lambda tx: listings.log_page(tx, args, newest_first=newest, **conditions)
+    )
 
 
 def _sample(
@@ -270,6 +276,13 @@ class Query:
         always=lambda _, context: listings.endpoints_of(context.actor),
     )
     deliveries = deliveries
+    webhook_dry_run = webhook_dry_run
+    replay = resolved(
+        lambda root, info, id: resolvers.replays.replay(info.context, id),  # noqa: ARG005
+        WebhookReplay | None,
+        "A part of the log that an endpoint is sent once more, and how far it has come.",
+        id=_argument(Id, "The global id."),
+    )
     campaigns = listed(
         listings.CAMPAIGNS,
         Campaign,

@@ -18,7 +18,7 @@ from services.card_templates import (
     LimitsInput,
 )
 from services.vouchers import ValidityInput
-from services.webhooks import HeaderInput
+from services.webhook_endpoints import HeaderInput
 
 EventType = event_type_enum()
 Key = Annotated[
@@ -139,5 +139,16 @@ class UpdateWebhookEndpointInput:
     ordering: Annotated[Maybe[Ordering], Doc("In which order it is served.")]
     headers: Annotated[
         Maybe[list[HeaderInput] | None], Doc("Headers of your own on every request; null for none.")
+    ]
+    document: Annotated[
+        Maybe[str | None],
+        Doc("A GraphQL subscription of `events` that shapes the body; null for the standard body."),
+    ]
+    max_in_flight: Annotated[
+        Maybe[int | None], Doc("How many requests may be under way at once, 1 to 16; null: 4.")
+    ]
+    max_per_second: Annotated[
+        Maybe[float | None],
+        Doc("How many requests may begin in a second, 0.1 to 1000; null: as fast as it answers."),
     ]
     idempotency_key: Key = None

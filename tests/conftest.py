@@ -48,7 +48,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=dropped)
 
 
-_WITH_SERVERS = {"api", "cli", "commands", "contract", "end_to_end", "endpoints", "faults"}
+_WITH_SERVERS = {
+    "api", "cli", "commands", "contract", "end_to_end", "endpoints", "events", "faults",
+    "kits",
+}  # fmt: skip
 """Folders whose tests start servers and processes: `--fast` leaves them out."""
 
 
@@ -165,7 +168,7 @@ async def serving(settings: Settings, clock: Any = None) -> AsyncIterator[Runnin
                 await task
                 raise RuntimeError("the server did not start")
             await asyncio.sleep(0.005)
-        yield RunningServer(settings.url, app, settings)
+        yield RunningServer(settings.url, app, settings, host.server_state.connections)
         host.should_exit = True
         await task
 

@@ -6,8 +6,9 @@ A new place, or a required field nobody has told of, fails the tests that walk t
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 from graphql import (
     GraphQLArgument,
@@ -54,19 +55,22 @@ from models import (
     JobStatus,
     LotteryTicket,
     Operation,
+    Replay,
     Reward,
     Row,
     Upload,
     VariantType,
 )
 from services.card_templates import LotteryVariantInput
+from services.replays import ReplayEventsInput, replay_events
 from services.uploads import store_text
-from services.webhooks import (
+from services.webhook_endpoints import (
     CreateWebhookEndpointInput,
     PauseWebhookEndpointInput,
     create_webhook_endpoint,
     pause_webhook_endpoint,
 )
+from webhooks.documents import Documents
 
 KINDS = {
     "Query.campaign.id": "campaign",
@@ -78,6 +82,7 @@ KINDS = {
     "Query.exportCardTemplate.id": "template",
     "Query.exportCustomer.id": "customer",
     "Query.importJob.id": "import_job",
+    "Query.replay.id": "replay",
     "Query.overview.locationId": "location",
     "Query.overview.templateId": "template",
     "ApiKey.id": "key",
@@ -112,6 +117,9 @@ KINDS = {
     "EventFilter.customerIds": "customer",
     "EventFilter.locationIds": "location",
     "EventFilter.search": "email",
+    "EventScopeInput.cardIds": "card",
+    "EventScopeInput.customerIds": "customer",
+    "EventScopeInput.locationIds": "location",
     "GenerateApiKeyInput.staffId": "staff",
     "HolderRef.templateId": "template",
     "ImportCustomersInput.templateId": "template",
@@ -124,15 +132,20 @@ KINDS = {
     "PauseWebhookEndpointInput.id": "endpoint",
     "PlayLotteryInput.ticketId": "ticket",
     "PublishCardTemplateInput.id": "template",
+    "RedeliverDeadInput.id": "endpoint",
     "RedeliverInput.eventId": "event",
     "RedeliverInput.id": "endpoint",
     "RegenerateApiKeyInput.id": "key",
+    "ReplayEventsInput.id": "endpoint",
     "ResumeWebhookEndpointInput.id": "endpoint",
     "RotateSigningSecretInput.id": "endpoint",
     "SegmentInput.locationId": "location",
     "SendTestEventInput.id": "endpoint",
     "SetConsentInput.customerId": "customer",
+    "SkipEventInput.eventId": "event",
+    "SkipEventInput.id": "endpoint",
     "StaffFilter.locationId": "location",
+    "StopReplayInput.id": "replay",
     "UpdateApiKeyInput.id": "key",
     "UpdateCardTemplateInput.id": "template",
     "UpdateCustomerInput.id": "customer",
@@ -151,9 +164,13 @@ KINDS = {
     "VoucherRef.id": "voucher",
     "VoucherRef.token": "voucher_token",
     "VoucherRewardInput.voucherTemplateId": "voucher_template",
+    "WebhookDryRunInput.eventId": "event",
+    "WebhookDryRunInput.id": "endpoint",
 }
 """Which kind of thing each place names that takes an id, or a text by which things are found."""
 
+NO_DOCUMENTS: Documents = cast("Documents", None)
+"""For endpoints that have none."""
 NOBODY = f"http://127.0.0.1:{free_port()}/hooks"
 """An address where nobody takes webhooks."""
 _NAMING = {"number", "token", "email", "phone", "redeemCode", "search"}
@@ -179,6 +196,7 @@ _WORDS: dict[str, Any] = {
     "occurredAt": NOW.isoformat(),
     "password": "long enough",
     "probability": 10_000,
+    "since": NOW.isoformat(),
     "stamps": 3,
     "stampsRequired": 3,
     "timezone": "Asia/Jakarta",
@@ -191,6 +209,7 @@ _WORDS: dict[str, Any] = {
 _CHOSEN: dict[str, dict[str, Any]] = {
     "AddStampsInput": {"count": 1},
     "AdvanceTestClockInput": {"minutes": 1},
+    "CreateAccessTokenInput": {"events": {}},
     "CreateClaimCodesInput": {"stamps": 1},
     "CreateCampaignInput": {"scheduledAt": "2026-12-01T00:00:00Z"},
     "EarningRuleInput": {"perOrder": True},
@@ -202,7 +221,11 @@ _CHOSEN: dict[str, dict[str, Any]] = {
     "UpdateCardTemplateInput": {"stampsRequired": 3},
 }
 """Fields of these inputs that are optional, and yet one of them must be given."""
-_INSTEAD = {("ImportCustomersInput", "uploadId"), ("IssueVoucherInput", "templateId")}
+_INSTEAD = {
+    ("CreateAccessTokenInput", "card"),
+    ("ImportCustomersInput", "uploadId"),
+    ("IssueVoucherInput", "templateId"),
+}
 """Places where something is named instead of what would be chosen."""
 
 
@@ -251,6 +274,7 @@ async def things_of(
     ticket = await a_ticket(database, actor, label)
     claim_code = await a_claim_code(database, actor, template.id)
     endpoint = await an_endpoint(database, actor, secrets, f"{label} endpoint")
+    replay = await a_replay(database, actor, endpoint.id)
     campaign = await a_campaign(database, actor, template.id, name=f"{label} week")
     upload, import_job = await an_import(database, actor)
     key, event, operation, reward = await _found(database, actor, keyed, card)
@@ -274,6 +298,7 @@ async def things_of(
             "location": location.id,
             "operation": operation.id,
             "redeem_code": voucher.redeem_code or "",
+            "replay": replay.id,
             "reward": reward.id,
             "staff": staff.staff.id,
             "template": template.id,
@@ -290,6 +315,7 @@ async def things_of(
             claim_code,
             campaign,
             endpoint,
+            replay,
             upload,
             import_job,
             key,
@@ -337,12 +363,24 @@ async def an_endpoint(database: Database, actor: Actor, secrets: Secrets, name: 
 
     async def work(tx: Transaction) -> Any:
         made = await create_webhook_endpoint(
-            tx, actor, told, NOW, secrets=secrets, allow_insecure=True
+            tx, actor, told, NOW, secrets=secrets, documents=NO_DOCUMENTS, allow_insecure=True
         )
         assert made.endpoint
         # Paused, so that nothing but the tests changes it.
         paused = PauseWebhookEndpointInput(id=Id(made.endpoint.id))
         return (await pause_webhook_endpoint(tx, actor, paused, NOW)).endpoint
+
+    return await database.write(actor.business_id, work)
+
+
+async def a_replay(database: Database, actor: Actor, endpoint_id: str) -> Replay:
+    """A replay of all that was; its endpoint is paused, so it rests."""
+    told = ReplayEventsInput(id=Id(endpoint_id), since=NOW - timedelta(days=1))
+
+    async def work(tx: Transaction) -> Replay:
+        replay = (await replay_events(tx, actor, told, NOW)).replay
+        assert replay
+        return replay
 
     return await database.write(actor.business_id, work)
 

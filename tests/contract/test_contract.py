@@ -28,7 +28,6 @@ OPERATOR_KEY = "the operator's key of tests, long enough"
 NOON = "2026-03-02T12:00:00Z"
 
 LATER = {
-    3: "CreateAccessToken ReplayEvents SkipEvent WebhookDryRun",
     5: """Channels ConnectChannel ConnectPointOfSale DisconnectChannel DisconnectPointOfSale
         PointsOfSale TestChannel TestPointOfSale""",
 }
@@ -307,6 +306,40 @@ async def test_api_keys(caller: Caller) -> None:
     assert deleted == {"deletedId": key_id, "userErrors": []}
     assert [node["login"] for node in left] == ["owner@kopi.example"]
     assert by_deleted.codes == ["UNAUTHENTICATED"]
+
+
+@runs("CreateAccessToken")
+async def test_access_tokens(caller: Caller, cafe: Cafe) -> None:
+    card = await issue(caller, cafe)
+    location = (await caller("Locations"))["locations"]["nodes"][0]
+    for_card = await caller.do("CreateAccessToken", card={"id": card["id"]}, expiresIn=600)
+    scope = {"types": ["STAMP_ADDED"], "locationIds": [location["id"]]}
+    asked = {"events": scope, "expiresIn": 3600, "idempotencyKey": "once"}
+    for_events = await caller.do("CreateAccessToken", **asked)
+    again = await caller.answer("CreateAccessToken", input=asked)
+    app = caller.by(for_events["secret"])
+    async with app.client.socket() as socket:
+        told = await socket.subscribe(OPERATIONS["Events"], {"after": "ZXZ0OjA", "filter": None})
+        await caller.do("AddStamps", card={"id": card["id"]}, count=2)
+        event = (await told.next())["events"]
+    async with caller.by(for_card["secret"]).client.socket() as socket:
+        live = await socket.subscribe(OPERATIONS["CardLive"], {"card": {"id": card["id"]}})
+        shown = (await live.next())["card"]
+    refused = await app.answer("Viewer")
+
+    assert for_card["expiresAt"] == "2026-03-02T12:10:00Z"
+    assert for_events == {
+        "secret": for_events["secret"],
+        "expiresAt": "2026-03-02T13:00:00Z",
+        "userErrors": [],
+    }
+    assert for_events["secret"].startswith("swt_")
+    [payload] = again.data.values()
+    assert (payload["secret"], payload["expiresAt"]) == (None, for_events["expiresAt"])
+    assert [error["code"] for error in payload["userErrors"]] == ["SECRET_ALREADY_SHOWN"]
+    assert (event["type"], event["card"]["stamps"], event["count"]) == ("STAMP_ADDED", 2, 2)
+    assert (shown["id"], shown["stamps"]) == (card["id"], 2)
+    assert refused.codes == ["FORBIDDEN"]
 
 
 @runs(
@@ -1288,6 +1321,35 @@ async def test_webhooks(caller: Caller, cafe: Cafe, receiver: Receiver) -> None:
     assert rotated["previousExpiresAt"] == "2026-03-03T12:00:00Z"
     assert deleted == {"deletedId": endpoint_id, "userErrors": []}
     assert left == []
+
+
+@runs("WebhookDryRun", "ReplayEvents", "SkipEvent")
+async def test_webhooks_and_the_past(caller: Caller, cafe: Cafe, receiver: Receiver) -> None:
+    card = await caller.do("IssueCard", templateId=cafe.template_id, customer=ANA)
+    [event] = card["events"]
+    made = await caller.do("CreateWebhookEndpoint", url=receiver.at("/hooks"), vocabulary="EN")
+    endpoint = {"id": made["endpoint"]["id"]}
+    asked = {**endpoint, "eventId": event["id"]}
+    document = "subscription { events(filter: {types: [CARD_ISSUED]}) { type } }"
+
+    as_it_is = (await caller("WebhookDryRun", input=asked))["webhookDryRun"]
+    shaped = (await caller("WebhookDryRun", input={**asked, "document": document}))["webhookDryRun"]
+    skipped = await caller.do("SkipEvent", **asked)
+    span = {"since": "2026-03-01T00:00:00Z", "until": None, "types": None}
+    replay = (await caller.do("ReplayEvents", **endpoint, **span))["replay"]
+    [sent] = await receiver.wait_for(1)
+
+    assert as_it_is == {"matches": True, "body": sent.body.decode(), "userErrors": []}
+    assert shaped == {
+        "matches": True,
+        "body": '{"data":{"events":{"type":"CARD_ISSUED"}}}',
+        "userErrors": [],
+    }
+    assert skipped["endpoint"] == {**endpoint, "cursor": "ZXZ0OjE"}
+    assert replay == {"id": replay["id"], "total": 1, "sent": 0, "status": "RUNNING"}
+    assert sent.data["id"] == event["id"]
+    assert sent.headers["webhook-attempt-kind"] == "replay"
+    assert "webhook-previous-id" not in sent.headers
 
 
 @runs("EventSample", "Journal", "EventsSince", "Events", "CardLive")

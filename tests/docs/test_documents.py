@@ -207,8 +207,8 @@ def unknown_words(words: list[str]) -> list[str]:
     """The words of a `stampwire` command line that are neither commands nor options of them."""
     command: Any = get_command(cli.app)
     words = [word for word in words if word != "…"]
-    while words and not words[0].startswith("-"):
-        if words[0] not in getattr(command, "commands", {}):
+    while words and not words[0].startswith("-") and hasattr(command, "commands"):
+        if words[0] not in command.commands:
             return words
         command, words = command.commands[words[0]], words[1:]
     known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
