@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
+import structlog
+
 from core.metrics import LAST_PASS
 from core.sweeper import Sweeper
 from integrations.mail import Mailer
@@ -16,6 +18,8 @@ from services.postman import Postman
 from services.timekeeper import Timekeeper
 from webhooks.pusher import Pusher
 from webhooks.replays import Replayer
+
+log = structlog.get_logger("stampwire.worker")
 
 
 class Hand(Protocol):
@@ -54,7 +58,12 @@ async def working(deployment: Deployment) -> AsyncIterator[None]:
     finally:
         for hand in hands:
             hand.stop()
-        await asyncio.gather(*tasks)
+        # Each to its own end: the others still need the database when one has ended badly.
+        for task, end in zip(
+            tasks, await asyncio.gather(*tasks, return_exceptions=True), strict=True
+        ):
+            if isinstance(end, BaseException):
+                log.error("hand ended badly", hand=task.get_name(), error=type(end).__name__)
         LAST_PASS.values.clear()
 
 

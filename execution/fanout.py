@@ -10,9 +10,10 @@ wherever a subscriber is, its place in the log says what it still has to get.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -36,10 +37,15 @@ _KEPT = 256
 """Answers a group with several members keeps for those who are a little behind."""
 
 log = structlog.get_logger("stampwire.fanout")
+T = TypeVar("T")
 
 
 class TooSlow(Exception):
     """The subscriber falls further and further behind."""
+
+
+class NotNow(Exception):
+    """An event cannot be answered at this moment; whoever waits for it makes nobody else wait."""
 
 
 class Outlet(Protocol):
@@ -66,6 +72,8 @@ class Member:
     outlet: Outlet
     context: Context
     place: int
+    head: int
+    """How far the log reached when it came."""
     fell_behind: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -92,11 +100,15 @@ class Fanout:
         Forbidden for an access token that does not reach it.
         """
         said.within(context.actor)
-        if said.after is not None:
-            place = decode_cursor(said.after)
-            await context.read_within(lambda tx: check_cursor(tx, place))
-            return Member(outlet, context, place)
-        return Member(outlet, context, (await context.read_within(head_of)).sequence)
+        place = None if said.after is None else decode_cursor(said.after)
+
+        async def look(tx: Transaction) -> int:
+            if place is not None:
+                await check_cursor(tx, place)
+            return (await head_of(tx)).sequence
+
+        head = await context.read_within(look)
+        return Member(outlet, context, head if place is None else place, head)
 
     async def follow(self, said: LogSubscription, member: Member) -> None:
         """Send all beyond the member's place, until cancelled. TooSlow, or what the outlet raises.
@@ -141,7 +153,7 @@ class _Group:
         """All up to here was told to the live members."""
         self.members: set[Member] = set()
         self.live: set[Member] = set()
-        self._answers: OrderedDict[int, bytes] = OrderedDict()
+        self._answers: OrderedDict[tuple[int, str], asyncio.Future[Any]] = OrderedDict()
         self._context: Context | None = None
 
     @property
@@ -153,29 +165,58 @@ class _Group:
         assert self._context is not None  # noqa: S101 -- a group begins with a member
         return self._context
 
-    async def answers(self, events: Sequence[EventRow]) -> list[tuple[int, bytes]]:
-        """The answers for events, with their places; others get their turn between them."""
-        made = []
+    async def answers(
+        self, events: Sequence[EventRow], *, now: bool = False
+    ) -> list[tuple[int, bytes]]:
+        """The answers for events, with their places; others get their turn between them.
+
+        With `now` none is tried again: NotNow.
+        """
+        made, answer = [], self._answer_now if now else self._answer
         for number, event in enumerate(events):
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-            made.append((event.sequence, await self._answer(event)))
+            made.append((event.sequence, await answer(event)))
         return made
 
     async def _answer(self, event: EventRow) -> bytes:
-        """The answer for an event, executed once for those who are near."""
-        known = self._answers.get(event.sequence)
-        if known is not None:
-            return known
-        made = await self.said.answer(self.context, event)
-        if len(self.members) > 1:
-            self._answers[event.sequence] = made
+        """The answer for an event; what fails through no fault of the document is tried again."""
+        made = await self._once(event, self.said.answer_now)
+        return made if made is not None else await self._once(event, self.said.answer)
+
+    async def _answer_now(self, event: EventRow) -> bytes:
+        made = await self._once(event, self.said.answer_now)
+        if made is None:
+            raise NotNow
+        return made
+
+    async def _once(
+        self, event: EventRow, make: Callable[[Context, EventRow], Coroutine[Any, Any, T]]
+    ) -> T:
+        """What is made of an event, once for those who are near."""
+        if len(self.members) == 1:
+            return await make(self.context, event)
+        key = (event.sequence, make.__name__)
+        known = self._answers.get(key)
+        if known is None:
+            known = self._answers[key] = asyncio.ensure_future(make(self.context, event))
+            known.add_done_callback(partial(self._forget_failed, key))
             while len(self._answers) > _KEPT:
                 self._answers.popitem(last=False)
+        # Whoever leaves takes it from nobody else.
+        made: T = await asyncio.shield(known)
         return made
+
+    def _forget_failed(self, key: tuple[int, str], made: asyncio.Future[Any]) -> None:
+        has_failed = made.cancelled() or made.exception() is not None or made.result() is None
+        if has_failed and self._answers.get(key) is made:
+            del self._answers[key]
 
     async def tell(self, events: Sequence[EventRow], upto: int) -> None:
         """Write what is new to all who keep up."""
+        if not self.live:
+            self.place = upto
+            return
         try:
             answers = await self._new_answers(events)
         except Exception as error:  # noqa: BLE001 -- each reads it again from its own place
@@ -187,18 +228,17 @@ class _Group:
                 await asyncio.sleep(0)
             if member not in self.live:
                 continue
-            if answers is None or not member.outlet.is_writable:
+            if answers is None or not _is_told(member, answers):
                 self.live.discard(member)
                 member.fell_behind.set()
                 continue
-            member.outlet.write([said for place, said in answers if place > member.place])
-            member.place = upto
+            member.place = max(member.place, upto)  # who came last may be ahead of the others
 
     async def _new_answers(self, events: Sequence[EventRow]) -> list[tuple[int, bytes]]:
         wanted = [event for event in events if self.said.filter.matches(event)]
         if wanted and self.said.filter.search is not None:
             wanted = await self._searched(wanted)
-        return await self.answers(wanted)
+        return await self.answers(wanted, now=True)
 
     async def _searched(self, events: Sequence[EventRow]) -> list[EventRow]:
         """Those of them that the database finds by the filter's search."""
@@ -219,7 +259,9 @@ class _Feed:
         self._deployment = deployment
         self._business = first.context.actor.business_id
         self._groups: dict[Hashable, _Group] = {}
-        self._place = first.place
+        # From the end of the log on: who comes from further back reads up to there alone, and
+        # holds up nobody.
+        self._place = first.head
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -279,6 +321,18 @@ class _Feed:
             for group in self._groups.values():
                 group.place = self._place
             return
+
+
+def _is_told(member: Member, answers: Sequence[tuple[int, bytes]]) -> bool:
+    """Write what a live member has not got; one that cannot be written to is no harm to others."""
+    if not member.outlet.is_writable:
+        return False
+    try:
+        member.outlet.write([said for place, said in answers if place > member.place])
+    except Exception as error:  # noqa: BLE001 -- it reads on from its own place
+        log.warning("subscriber not written to", error=type(error).__name__)
+        return False
+    return True
 
 
 async def _catch_up(

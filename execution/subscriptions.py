@@ -72,11 +72,16 @@ class LogSubscription:
         What fails through no fault of the document is tried again before it is told.
         """
         for pause in _PAUSES:
-            errors, answer = await self._answer(context, event)
-            if not any(error["extensions"]["code"] in _OURS for error in errors):
+            answer = await self.answer_now(context, event)
+            if answer is not None:
                 return answer
             await asyncio.sleep(pause)
         return (await self._answer(context, event))[1]
+
+    async def answer_now(self, context: Context, event: EventRow) -> bytes | None:
+        """The same, tried once; None where it fails through no fault of the document."""
+        errors, answer = await self._answer(context, event)
+        return None if any(error["extensions"]["code"] in _OURS for error in errors) else answer
 
     async def _answer(self, context: Context, event: EventRow) -> tuple[list[Any], bytes]:
         result: Any = execute(

@@ -1,11 +1,13 @@
 """Attempts by hand: a sample sent to an endpoint, and an event sent to it once more."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
 import orjson
+import structlog
 from annotated_doc import Doc
 from sqlalchemy import func, update
 from sqlmodel import col, select
@@ -26,7 +28,7 @@ from models import (
     EventRow,
     WebhookEndpoint,
 )
-from services.endpoint_refs import find_endpoint
+from services.endpoint_refs import find_endpoint, hold_endpoint, pass_by, stands_before
 from services.operation import EVERYBODY, Input, Outcome, operation
 from webhooks.bodies import Draft, draft_for
 from webhooks.documents import Documents
@@ -37,6 +39,8 @@ from webhooks.rounds import SIGNING
 from webhooks.sender import DEADLINE_SECONDS, Answer, Sender
 
 EventType = event_type_enum()
+
+log = structlog.get_logger("stampwire.webhooks")
 
 _TRIES = query(
     select(func.max(Attempt.number)).where(
@@ -159,21 +163,25 @@ async def send_prepared(
     if not await database.write(business, lambda tx: tx.run(_TAKE, id=attempt.id)):
         known = await database.read(business, lambda tx: tx.get(Attempt, attempt.id))
         return known or attempt
+    answer: Answer | None = None
     if body is None:
-        body = await _body(database, documents, attempt)
-    if body is None:
-        answer = Answer(at, 0, error="left out")
-    else:
+        try:
+            body = await _body(database, documents, attempt)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, nothing can be sent
+            log.warning("webhook body not made", id=attempt.event_id, error=type(error).__name__)
+            answer = Answer(at, 0, error="document")
+    if body is not None:
         text = body.encode()
         parcel, most = await database.read(
             business, lambda tx: _parcel(tx, attempt, text, secrets=secrets, at=at)
         )
         answer = await _send_in_time(sender, parcel, most, at)
+    answer = answer or Answer(at, 0, error="left out")
     return await database.write(business, lambda tx: record_answer(tx, actor, attempt, answer, now))
 
 
 async def _body(database: Database, documents: Documents, attempt: Attempt) -> str | None:
-    """What the endpoint is sent for the attempt's event; None where its document says nothing."""
+    """What the endpoint is sent for the attempt's event; None where its document leaves it out."""
 
     async def work(tx: Transaction) -> Draft | None:
         endpoint = await tx.get(WebhookEndpoint, attempt.endpoint_id)
@@ -183,10 +191,7 @@ async def _body(database: Database, documents: Documents, attempt: Attempt) -> s
         return await draft_for(tx, endpoint, event)
 
     draft = await database.read(attempt.business_id, work)
-    try:
-        return None if draft is None else await draft.written(documents)
-    except ValueError:
-        return None
+    return None if draft is None else await draft.written(documents)
 
 
 async def _parcel(
@@ -224,9 +229,22 @@ async def record_answer(
     recorded = await tx.change(attempt, **values)
     if answer.is_taken and attempt.kind is AttemptKind.REDELIVERY:
         row = await tx.maybe(_ROW, endpoint_id=attempt.endpoint_id, sequence=attempt.sequence)
+        at = actor.business.real_time(now)
         if row is not None:
-            await settle(tx, attempt.endpoint_id, row, actor.business.real_time(now))
+            await settle(tx, attempt.endpoint_id, row, at)
+        elif attempt.event_id is not None:
+            await _let_go_on(tx, actor, attempt.endpoint_id, attempt.event_id, attempt.sequence, at)
     return recorded
+
+
+async def _let_go_on(
+    tx: Transaction, actor: Actor, endpoint_id: str, event_id: str, sequence: int, at: datetime
+) -> None:
+    """A STRICT endpoint that stopped at an event which its receiver now has goes on behind it."""
+    with suppress(NotFound):  # it was deleted meanwhile
+        endpoint = await hold_endpoint(tx, actor, endpoint_id)
+        if await stands_before(tx, endpoint, event_id):
+            await pass_by(tx, endpoint, event_id, sequence, at)
 
 
 def _prepared(

@@ -25,12 +25,12 @@ from models import (
     WebhookEndpoint,
     decode_cursor,
 )
-from services.endpoint_refs import hold_endpoint
+from services.endpoint_refs import hold_endpoint, pass_by, stands_before
 from services.operation import EVERYBODY, Input, Outcome, operation
 from services.pages import Page, PageArgs
-from services.webhook_endpoints import EndpointOutcome, well_again
+from services.webhook_endpoints import EndpointOutcome
 from webhooks.parcels import due_types
-from webhooks.records import settle
+from webhooks.records import give_up
 
 MOST_REVIVED = 1_000
 REVIVED_A_SECOND = 10
@@ -214,16 +214,6 @@ _ROWS = query(
     )
 )
 # What skipping and redelivering need.
-_NEXT = query(
-    select(EventRow)
-    .where(
-        col(EventRow.business_id) == BUSINESS,
-        col(EventRow.sequence) > param("cursor"),
-        among(col(EventRow.type), "types"),
-    )
-    .order_by(col(EventRow.sequence))
-    .limit(1)
-)
 _TRIES = query(
     select(func.count())
     .select_from(Attempt)
@@ -336,10 +326,10 @@ async def skip_event(
     at, place = actor.business.real_time(now), event.sequence
     reach = {"endpoint_id": endpoint.id, "first": place, "last": place}
     row = await tx.maybe(_ROWS, **reach)
-    if row is not None:
-        await settle(tx, endpoint.id, row, at)
-        dead = {"state": DeliveryState.DEAD, "next_attempt_at": None, "last_error": SKIPPED}
-        await tx.add(row.with_values(**dead))
+    if row is not None and row.state is DeliveryState.DEAD:
+        await tx.change(row, last_error=SKIPPED)
+    elif row is not None:
+        await give_up(tx, endpoint.id, row, SKIPPED, at)
         # Whoever is sending it just now is refused when it comes to store what came of it.
         values: dict[str, Any] = {"lease_epoch": endpoint.lease_epoch + 1, "lease_until": at}
         await tx.change(endpoint, **values)
@@ -353,8 +343,7 @@ async def _step_over(
     tx: Transaction, endpoint: WebhookEndpoint, event: EventRow, at: datetime
 ) -> None:
     """Move the cursor over the event that it stands before."""
-    stop = await tx.maybe(_NEXT, cursor=endpoint.cursor_sequence, types=due_types(endpoint))
-    if endpoint.ordering is not Ordering.STRICT or stop is None or stop.id != event.id:
+    if not await stands_before(tx, endpoint, event.id):
         raise Invalid("The endpoint does not stop at this event.", "input", "eventId")
     row = Delivery(
         endpoint_id=endpoint.id,
@@ -367,14 +356,7 @@ async def _step_over(
         last_error=SKIPPED,
     )
     await tx.add(row)
-    await tx.change(
-        endpoint,
-        cursor_sequence=event.sequence,
-        last_due_id=event.id,
-        lease_epoch=endpoint.lease_epoch + 1,
-        lease_until=at,
-        **well_again(at),
-    )
+    await pass_by(tx, endpoint, event.id, event.sequence, at)
 
 
 @operation(*EVERYBODY)

@@ -17,7 +17,7 @@ from events.base import event_type_enum
 from events.log import head_of
 from models import Actor, EventRow, Replay, ReplayStatus, WebhookEndpoint
 from models.base import UtcTimestamp
-from services.endpoint_refs import hold_endpoint
+from services.endpoint_refs import find_endpoint, hold_endpoint
 from services.operation import EVERYBODY, Input, Outcome, operation
 from webhooks.parcels import due_types
 
@@ -107,11 +107,17 @@ async def replay_events(
     What the endpoint has yet to get is not part of it: that is delivered anyway. Asking again
     for what is running already is answered with the replay that runs.
     """
-    head = await head_of(tx, hold=True)
-    endpoint = await hold_endpoint(tx, actor, input.id, "input", "id")
+    endpoint = await find_endpoint(tx, actor, input.id, "input", "id")
     if input.until is not None and input.until <= input.since:
         raise Invalid("This is not after `since`.", "input", "until")
     types = _types(endpoint, input.types)
+    # Counted before the log is held, for every change of the business would wait for that.
+    known_head = await head_of(tx)
+    found = await _range(tx, endpoint, input, types, known_head.pruned_sequence)
+    head = await head_of(tx, hold=True)
+    if head.pruned_sequence != known_head.pruned_sequence:
+        found = await _range(tx, endpoint, input, types, head.pruned_sequence)
+    await hold_endpoint(tx, actor, input.id, "input", "id")
     running = await tx.many(_RUNNING, endpoint_id=endpoint.id)
     for known in running:
         if (known.since, known.until, known.types) == (input.since, input.until, types):
@@ -120,14 +126,7 @@ async def replay_events(
         raise LimitReached(
             f"At most {MOST_REPLAYS} replays of an endpoint at a time.", "input", retry_at=None
         )
-    total, first, last = await tx.one(
-        _RANGE,
-        since=input.since,
-        until=input.until or _FAR,
-        after=head.pruned_sequence,
-        upto=endpoint.cursor_sequence,
-        types=types,
-    )
+    total, first, last = found
     at = actor.business.real_time(now)
     replay = Replay(
         id=new_id("rpl"),
@@ -172,6 +171,24 @@ async def find_replay(tx: Transaction, actor: Actor, id: str, *path: str) -> Rep
     if replay is None or endpoint is None or not endpoint.is_visible_to(actor):
         raise NotFound("replay", *path)
     return replay
+
+
+async def _range(
+    tx: Transaction,
+    endpoint: WebhookEndpoint,
+    input: ReplayEventsInput,
+    types: list[str],
+    after: int,
+) -> tuple[int, int, int]:
+    """How many events it is, and the places of the first and the last."""
+    return await tx.one(
+        _RANGE,
+        since=input.since,
+        until=input.until or _FAR,
+        after=after,
+        upto=endpoint.cursor_sequence,
+        types=types,
+    )
 
 
 def _types(endpoint: WebhookEndpoint, asked: Sequence[str] | None) -> list[str]:

@@ -30,8 +30,9 @@ from models import (
     encode_cursor,
 )
 from models.base import UtcTimestamp
-from services.endpoint_refs import find_endpoint
+from services.endpoint_refs import find_endpoint, well_again
 from services.operation import EVERYBODY, Input, Outcome, Shown, operation
+from services.owner_notices import tell_of_endpoint
 from services.replays import stop_replays
 from services.signing_secrets import add_secret
 from services.text import clean, short_text
@@ -40,6 +41,8 @@ from webhooks.guard import check_url, leads_astray
 from webhooks.parcels import check_headers, seal_headers
 
 MOST_ENDPOINTS = 100
+_WORTH_TELLING = {"url", "types", "headers", "document"}
+"""Fields that say where data goes and which: owners are told of their change."""
 MOST_IN_FLIGHT = 16
 LEAST_PER_SECOND, MOST_PER_SECOND = 0.1, 1_000.0
 
@@ -213,6 +216,7 @@ async def create_webhook_endpoint(
     )
     await tx.add(endpoint)
     secret = await add_secret(tx, endpoint, secrets, at)
+    await tell_of_endpoint(tx, actor, endpoint, "made", at)
     return EndpointCreated(endpoint=endpoint, signing_secret=secret)
 
 
@@ -258,6 +262,9 @@ async def update_webhook_endpoint(
         values |= await _retry_now(tx, endpoint, DeliveryState.PARKED, at)
     if values:
         endpoint = await tx.change(endpoint, **values)
+        told_of = ", ".join(sorted(set(given) & _WORTH_TELLING))
+        if told_of:
+            await tell_of_endpoint(tx, actor, endpoint, f"changed ({told_of})", at)
     return EndpointOutcome(endpoint=endpoint)
 
 
@@ -302,6 +309,7 @@ async def delete_webhook_endpoint(
     at = actor.business.real_time(now)
     await tx.change(endpoint, deleted_at=at)
     await stop_replays(tx, endpoint, at)
+    await tell_of_endpoint(tx, actor, endpoint, "deleted", at)
     return EndpointDeleted(deleted_id=endpoint.id)
 
 
@@ -403,11 +411,6 @@ async def _start(tx: Transaction, start: StartAtInput | None) -> int:
     place = decode_cursor(start.cursor or encode_cursor(head.sequence))
     await check_cursor(tx, place)
     return place
-
-
-def well_again(at: datetime) -> dict[str, Any]:
-    """The values of an endpoint that is tried again at once, as if it had never failed."""
-    return {"failures": 0, "failing_since": None, "recent": 1, "next_attempt_at": at}
 
 
 async def _retry_now(

@@ -1,5 +1,6 @@
 """A running server with a café and a client for each role: what tests of the API start from."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,20 @@ class House:
     def database(self) -> Database:
         """The running server's."""
         return self.deployment.database
+
+    @property
+    def subscribers(self) -> int:
+        """How many follow the log by the server's fan-out."""
+        app: Any = self.owner.server.app
+        graphql = next(route.app for route in app.routes if route.path == "/graphql")
+        following: int = graphql.fanout.subscribers
+        return following
+
+    async def until_followed(self, count: int) -> None:
+        """Wait until so many follow the log."""
+        async with asyncio.timeout(10):
+            while self.subscribers < count:  # noqa: ASYNC110 -- the server tells nobody
+                await asyncio.sleep(0.01)
 
     async def hire(self, role: Role, **values: Any) -> tuple[Actor, Client]:
         """Another staff login with a key."""

@@ -13,18 +13,16 @@ from db import BUSINESS, Transaction, param, query
 from events import payload
 from models import (
     Actor,
-    Business,
     Consent,
     Customer,
     EventRow,
     Rendering,
-    Staff,
-    StaffStatus,
     Vocabulary,
     WebhookEndpoint,
 )
 from webhooks.documents import Documents
 from webhooks.parcels import with_contact
+from webhooks.rounds import author_of
 from webhooks.texts import RENDER_SECONDS
 
 _CONSENTS = query(
@@ -88,15 +86,3 @@ async def standard_draft(
             consents = await tx.many(_CONSENTS, customer_id=customer.id)
             body = with_contact(body, customer, consents)
     return Draft(event, body)
-
-
-async def author_of(tx: Transaction, endpoint: WebhookEndpoint) -> Actor | None:
-    """With whose rights an endpoint's document is executed: of whoever saved it.
-
-    As they are now; None where they have left.
-    """
-    staff = await tx.get(Staff, endpoint.document_by_id)
-    business = await tx.get(Business, endpoint.business_id)
-    if staff is None or business is None or staff.status is not StaffStatus.ACTIVE:
-        return None
-    return Actor(business, staff)

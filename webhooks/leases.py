@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, update
+from sqlalchemy import and_, or_, update
 from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -11,14 +11,27 @@ from models import EndpointStatus, LogHead, WebhookEndpoint
 
 LEASE = timedelta(seconds=30)
 """How long an endpoint waits for a worker that died. Longer than a round can take: see pusher."""
+MOST_PATIENT = timedelta(minutes=3)
+"""Longer than an endpoint that is well ever waits: for its pace, or for a newer release."""
 
 # -- Across all businesses: these run in the name of the system. ----------------------------------
 
 _HAS_WORK = (
     col(WebhookEndpoint.status) == EndpointStatus.ACTIVE,
     col(WebhookEndpoint.deleted_at).is_(None),
-    col(WebhookEndpoint.lease_until) <= param("now"),
-    col(WebhookEndpoint.next_attempt_at) <= param("now"),
+    or_(
+        col(WebhookEndpoint.lease_until) <= param("now"),
+        col(WebhookEndpoint.lease_owner).is_(None),
+    ),
+    or_(
+        col(WebhookEndpoint.next_attempt_at) <= param("now"),
+        # Who is well waits for seconds: this moment is of a clock that has been set right.
+        and_(
+            col(WebhookEndpoint.next_attempt_at) > param("beyond"),
+            col(WebhookEndpoint.failures) == 0,
+            col(WebhookEndpoint.failing_since).is_(None),
+        ),
+    ),
     or_(
         col(WebhookEndpoint.cursor_sequence) < col(LogHead.sequence),
         col(WebhookEndpoint.retry_due_at) <= param("now"),
@@ -63,12 +76,20 @@ _GIVE_BACK = command(
         col(WebhookEndpoint.lease_owner) == param("owner"),
         col(WebhookEndpoint.lease_until) > param("now"),
     )
-    .values(lease_until=param("now"), lease_epoch=col(WebhookEndpoint.lease_epoch) + 1)
+    .values(
+        lease_owner=None,
+        lease_until=param("now"),
+        lease_epoch=col(WebhookEndpoint.lease_epoch) + 1,
+    )
 )
 _TAKE_OVER = command(
     update(WebhookEndpoint)
     .where(col(WebhookEndpoint.lease_until) > param("now"))
-    .values(lease_until=param("now"), lease_epoch=col(WebhookEndpoint.lease_epoch) + 1)
+    .values(
+        lease_owner=None,
+        lease_until=param("now"),
+        lease_epoch=col(WebhookEndpoint.lease_epoch) + 1,
+    )
 )
 
 
@@ -94,7 +115,8 @@ class Leases:
         until = now + self.length
 
         async def work(tx: Transaction) -> list[WebhookEndpoint]:
-            values = {"now": now, "owner": self._owner, "until": until}
+            values = {"now": now, "beyond": now + MOST_PATIENT, "owner": self._owner}
+            values["until"] = until
             well = await tx.many(_CLAIM_WELL, most=room, **values)
             left = min(room_failing, room - len(well))
             failing = await tx.many(_CLAIM_FAILING, most=left, **values) if left > 0 else []
@@ -114,7 +136,9 @@ class Leases:
         """A look without a lock, since mostly nothing is."""
 
         async def work(tx: Transaction) -> bool:
-            found = await tx.maybe(_ANY_DUE if failing else _ANY_WELL_DUE, now=now)
+            found = await tx.maybe(
+                _ANY_DUE if failing else _ANY_WELL_DUE, now=now, beyond=now + MOST_PATIENT
+            )
             return found is not None
 
         return await self._database.read(None, work)

@@ -72,7 +72,7 @@ def notice_of_failing(endpoint: WebhookEndpoint, now: datetime) -> Notice | None
                 kind=NoticeKind.ENDPOINT_FAILING,
                 subject_id=endpoint.id,
                 step=f"{wire_time(since)} {words}",
-                message=f"The webhook endpoint {_name(endpoint)} has failed {words}.",
+                message=f"The webhook endpoint {name_of(endpoint)} has failed {words}.",
                 created_at=now,
             )
     return None
@@ -87,7 +87,7 @@ def notice_of_disabling(endpoint: WebhookEndpoint, reason: str, now: datetime) -
         subject_id=endpoint.id,
         step=wire_time(now),
         message=(
-            f"The webhook endpoint {_name(endpoint)} was disabled: {reason} "
+            f"The webhook endpoint {name_of(endpoint)} was disabled: {reason} "
             "Resume it, and it goes on where it stopped."
         ),
         created_at=now,
@@ -108,7 +108,7 @@ async def tell_of_missed(
         subject_id=endpoint.id,
         step=f"{now:%G-W%V}",
         message=(
-            f"The webhook endpoint {_name(endpoint)} did not get {missed} events before the "
+            f"The webhook endpoint {name_of(endpoint)} did not get {missed} events before the "
             "business's eventRetentionDays, and 90 days more, were over: they are thrown away."
         ),
         created_at=now,
@@ -126,6 +126,6 @@ async def _missing(tx: Transaction, now: datetime) -> list[Notice]:
     return [notice for notice in notices if notice and (notice.subject_id, notice.step) not in told]
 
 
-def _name(endpoint: WebhookEndpoint) -> str:
+def name_of(endpoint: WebhookEndpoint) -> str:
     """What people know it by; never its whole address, whose path may be a secret."""
     return endpoint.name or urlsplit(endpoint.url).hostname or endpoint.id

@@ -36,7 +36,8 @@ from webhooks.sender import DEADLINE_SECONDS, Sender
 from webhooks.texts import Texts
 from webhooks.verdicts import Disabled, Due, Verdict, verdict
 
-LEASES = 512
+LEASES = 1_024
+"""Endpoints served at once: many, for each that never answers holds one until its time is up."""
 QUANTUM_EVENTS = 64
 QUANTUM_SECONDS = 5.0
 """With the deadline of a request that begins at its very end, well within a lease."""
@@ -180,7 +181,8 @@ class Pusher:
                 endpoint = await self._record(endpoint, round_, said, bucket, keep=more)
                 for due in round_.due:
                     DELIVERIES.count(due.became)
-                more = more and endpoint.status is EndpointStatus.ACTIVE
+                is_served = endpoint.status is EndpointStatus.ACTIVE and not endpoint.deleted_at
+                more = more and is_served
                 bucket.rate = rate_of(endpoint)
             self._wake_in((endpoint.next_attempt_at - self._clock.now()).total_seconds())
         except Fenced:
@@ -269,7 +271,8 @@ class Pusher:
         said.rendered = bool(round_.renderings)
         said.exceptions += [_gone(row) for row in round_.lost]
         said.settled += [row.sequence for row in round_.passed_over]
-        said.freed_cards += [row.card_id for row in round_.passed_over if row.card_id]
+        over = [*round_.lost, *round_.passed_over]
+        said.freed_cards += [row.card_id for row in over if row.card_id]
         return said
 
     async def _record(

@@ -49,9 +49,17 @@ _RECORD: Query[WebhookEndpoint] = query(
         next_attempt_at=param("new_next_attempt_at"),
         pace=param("new_pace"),
         recent=param("new_recent"),
+        lease_owner=param("owner"),
         lease_until=param("until"),
     )
     .returning(WebhookEndpoint)
+)
+_HELD: Query[str] = query(
+    select(WebhookEndpoint.id)
+    .where(
+        col(WebhookEndpoint.business_id) == BUSINESS, col(WebhookEndpoint.id) == param("endpoint")
+    )
+    .with_for_update()
 )
 _DISABLE = command(
     update(WebhookEndpoint)
@@ -165,6 +173,7 @@ async def record(
 ) -> WebhookEndpoint:
     """Store a verdict, and how long the lease is held now. Fenced if it is lost."""
     new = {f"new_{name}": value for name, value in said.endpoint.items()}
+    new["owner"] = endpoint.lease_owner if until > now else None
     recorded = await tx.maybe(
         _RECORD, endpoint=endpoint.id, epoch=endpoint.lease_epoch, until=until, **new
     )
@@ -173,10 +182,16 @@ async def record(
     if said.disabled is not None:
         await _disable(tx, recorded, said.disabled, now)
     await tx.add(*(attempt_of(endpoint, due) for due in round_ if due.answer))
-    for sequence in [*said.settled, *(row.sequence for row in said.exceptions)]:
+    for sequence in said.settled:
         await tx.run(_FORGET, endpoint=endpoint.id, place=sequence)
-    await tx.add(*said.exceptions)
-    for card in said.freed_cards:
+    retried = {due.event.sequence for due in round_ if due.delivery is not None}
+    for row in said.exceptions:
+        was_there = await tx.run(_FORGET, endpoint=endpoint.id, place=row.sequence)
+        if was_there or row.sequence not in retried:  # somebody redelivered it meanwhile
+            await tx.add(row)
+    # What one of them waited for may have been redelivered meanwhile, too.
+    waiting = [row.card_id for row in said.exceptions if row.state is DeliveryState.PARKED]
+    for card in dict.fromkeys([*said.freed_cards, *waiting]):
         await tx.run(_FREE_NEXT, endpoint=endpoint.id, card=card, now=now)
     if said.rendered:
         for sequence in said.settled:
@@ -190,8 +205,22 @@ async def record(
 
 async def settle(tx: Transaction, endpoint_id: str, row: Delivery, now: datetime) -> None:
     """An exception is done with; the next event of its card may follow."""
+    # Held first, as whoever records a round does: one comes after the other, and sees what it did.
+    await tx.maybe(_HELD, endpoint=endpoint_id)
     await tx.run(_FORGET, endpoint=endpoint_id, place=row.sequence)
     await tx.run(_FORGET_RENDERING, endpoint=endpoint_id, place=row.sequence)
+    await _follow_up(tx, endpoint_id, row, now)
+
+
+async def give_up(
+    tx: Transaction, endpoint_id: str, row: Delivery, reason: str, now: datetime
+) -> None:
+    """An exception is dead, and kept with its text for who redelivers it; the next may follow."""
+    await tx.change(row, state=DeliveryState.DEAD, next_attempt_at=None, last_error=reason)
+    await _follow_up(tx, endpoint_id, row, now)
+
+
+async def _follow_up(tx: Transaction, endpoint_id: str, row: Delivery, now: datetime) -> None:
     if row.card_id is not None:
         await tx.run(_FREE_NEXT, endpoint=endpoint_id, card=row.card_id, now=now)
     await tx.run(_NOTE_RETRY, endpoint=endpoint_id)

@@ -29,7 +29,7 @@ from webhooks.records import Fenced
 from webhooks.replay_records import let_go, record
 from webhooks.replay_rounds import Due, Round, look, tally
 from webhooks.schedule import CONCERNS_ENDPOINT
-from webhooks.sender import Answer, Sender
+from webhooks.sender import DEADLINE_SECONDS, Answer, Sender
 
 PACE = 10.0
 """Requests a second of one replay."""
@@ -42,7 +42,8 @@ AT_ONCE = 16
 LEASE = timedelta(seconds=30)
 QUANTUM_SECONDS = 5.0
 POLL_SECONDS = 1.0
-DRAIN_SECONDS = 10.0
+DRAIN_SECONDS = DEADLINE_SECONDS + 2.0
+"""Longer than any request: who stops politely has every answer, and repeats nothing."""
 
 log = structlog.get_logger("stampwire.replays")
 Sleep = Callable[[float], Awaitable[None]]
@@ -183,7 +184,7 @@ class Replayer:
         return claimed
 
     async def drain(self) -> None:
-        """Finish what is in flight within ten seconds, and release every lease."""
+        """Finish what is in flight, and release every lease."""
         self._stopping = True
         if self._serving:
             await asyncio.wait(self._serving, timeout=DRAIN_SECONDS)
@@ -234,9 +235,13 @@ class Replayer:
         return self._pace if rate is None else min(self._pace, rate * SHARE)
 
     async def _render(self, round_: Round, end: float) -> None:
-        """Write the bodies; one that cannot be written has failed."""
+        """Write the bodies; one that cannot be written has failed.
+
+        In half of the time that is left: the other half is for sending them.
+        """
+        until = (self._time() + end) / 2
         for due in round_.due:
-            if due.is_passed or self._time() >= end:
+            if due.is_passed or self._time() >= until:
                 continue
             try:
                 due.body = await due.draft.written(self._documents)
@@ -253,7 +258,9 @@ class Replayer:
         async def send(due: Due, body: str) -> None:
             nonlocal halted
             async with room:
-                if halted or self._stopping or not await bucket.slot(end) or halted:
+                # Nothing begins after the quantum's time: so a round ends within its lease.
+                is_over = halted or self._stopping or self._time() >= end
+                if is_over or not await bucket.slot(end) or halted:
                     halted = True
                     return
                 parcel = Parcel(round_.address, due.event.id, body.encode(), AttemptKind.REPLAY)

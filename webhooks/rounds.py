@@ -213,10 +213,22 @@ async def look(
             round_.renderings[event.sequence] = rendering
     await _add_what_came_before(tx, endpoint, round_)
     if endpoint.document is not None:
-        round_.author = await _author(tx, endpoint)
+        round_.author = await author_of(tx, endpoint)
     elif endpoint.include_contact:
         await _add_contacts(tx, round_)
     return round_
+
+
+async def author_of(tx: Transaction, endpoint: WebhookEndpoint) -> Actor | None:
+    """With whose rights an endpoint's document is executed: of whoever saved it.
+
+    As they are now; None where they have left.
+    """
+    staff = await tx.get(Staff, endpoint.document_by_id)
+    business = await tx.get(Business, endpoint.business_id)
+    if staff is None or business is None or staff.status is not StaffStatus.ACTIVE:
+        return None
+    return Actor(business, staff)
 
 
 def name_previous(endpoint: WebhookEndpoint, round_: Round) -> None:
@@ -278,15 +290,6 @@ async def _add_what_came_before(tx: Transaction, endpoint: WebhookEndpoint, roun
             if error not in BLOCKS:
                 break
             round_.blocks += 1
-
-
-async def _author(tx: Transaction, endpoint: WebhookEndpoint) -> Actor | None:
-    """Who saved the document, as they are now."""
-    staff = await tx.get(Staff, endpoint.document_by_id)
-    business = await tx.get(Business, endpoint.business_id)
-    if staff is None or business is None or staff.status is not StaffStatus.ACTIVE:
-        return None
-    return Actor(business, staff)
 
 
 async def _add_contacts(tx: Transaction, round_: Round) -> None:

@@ -3,14 +3,22 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 
+import execution.subscriptions
+from events.log import head_of
+from execution.fanout import Fanout, Member
 from execution.subscriptions import LogSubscription, log_subscription
 from factories import a_card, a_card_template, a_location, an_award_goal, stamps
 from models import Card, Role
+from resolvers.callers import caller_of
+from resolvers.context import Context
 from server import _schema
+from services.pages import MOST
 
 EVENTS = """subscription($after: String, $filter: EventFilter) {
     events(after: $after, filter: $filter) { sequence customer { name } location { name } } }"""
@@ -38,6 +46,173 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     return counted
 
 
+class Paper:
+    """An outlet that keeps what is written to it; with `is_torn`, nothing can be.
+
+    Whoever waits until it is drained waits for `has_room`.
+    """
+
+    def __init__(self) -> None:
+        self.got: list[int] = []
+        self.is_writable = True
+        self.is_torn = False
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+
+    def write(self, payloads: Any) -> None:
+        """Keep the sequences."""
+        if self.is_torn:
+            raise ConnectionError
+        self.got += [orjson.loads(one)["data"]["events"]["sequence"] for one in payloads]
+
+    async def drained(self) -> None:
+        """Wait for room."""
+        await self.has_room.wait()
+
+
+class Desk:
+    """A fan-out of its own, whose subscribers write on paper."""
+
+    def __init__(self, house: Any) -> None:
+        self.house = house
+        self.fanout = Fanout(house.owner.server.app.state.deployment)
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def subscribe(self, after: str | None) -> tuple[Paper, Member]:
+        """A subscriber who asks what all others ask."""
+        deployment = self.house.owner.server.app.state.deployment
+        context = Context(deployment, caller=await caller_of(deployment, self.house.owner.key))
+        said = log_subscription(_schema, EVENTS, {"after": after}, None)
+        assert said is not None
+        paper = Paper()
+        member = await self.fanout.start(said, context, paper)
+        self.tasks.append(asyncio.create_task(self.fanout.follow(said, member)))
+        return paper, member
+
+    async def reaches(self, member: Member, place: int) -> None:
+        """Wait until a subscriber was told all up to a place."""
+        async with asyncio.timeout(10):
+            while member.place < place:  # noqa: ASYNC110 -- nothing tells of it
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def desk(house: Any) -> AsyncIterator[Desk]:
+    """A fan-out of its own."""
+    made = Desk(house)
+    yield made
+    for task in made.tasks:
+        task.cancel()
+    await asyncio.gather(*made.tasks, return_exceptions=True)
+
+
+async def write_pages(house: Any, card: Card) -> int:
+    """More events than two pages hold; says how far the log reaches then."""
+    for _ in range(2 * MOST // 50 + 1):
+        await asyncio.gather(*(stamps(house.database, house.actor, card, 1) for _ in range(50)))
+    return await head(house)
+
+
+async def head(house: Any) -> int:
+    """How far the log reaches."""
+    found = await house.database.read(house.actor.business_id, head_of)
+    return int(found.sequence)
+
+
+async def test_whoever_begins_now_is_told_nothing_of_a_neighbours_past(
+    house: Any, card: Card, desk: Desk, executed: Counter[int]
+) -> None:
+    """And waits for nobody: what is new comes before the neighbour has caught up."""
+    reach = await write_pages(house, card)
+    old, behind = await desk.subscribe(BEGINNING)
+    while not old.got:  # noqa: ASYNC110 -- it comes at once
+        await asyncio.sleep(0)
+    old.has_room.clear()
+    new, fresh = await desk.subscribe(None)
+    await stamps(house.database, house.actor, card, 1)
+    await desk.reaches(fresh, reach + 1)
+    executed_before = executed[reach]
+    old.has_room.set()
+    await desk.reaches(behind, reach + 1)
+
+    assert executed_before == 0
+    assert new.got == [reach + 1]
+    assert old.got == [*range(1, reach + 2)]
+    assert executed == dict.fromkeys(range(1, reach + 2), 1)
+
+
+async def test_whoever_joins_while_many_events_are_told_gets_none_twice(
+    house: Any, card: Card, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed itself is pages behind the log then, and whoever comes is ahead of it."""
+    live, first = await desk.subscribe(None)
+    await asyncio.sleep(0.1)
+    rings = type(house.database)._committed
+    monkeypatch.setattr(type(house.database), "_committed", lambda *_: None)
+    reach = await write_pages(house, card)
+    monkeypatch.setattr(type(house.database), "_committed", rings)
+    while not live.got:  # noqa: ASYNC110 -- the poll finds them
+        await asyncio.sleep(0)
+    joined, second = await desk.subscribe(None)
+    was_ahead = first.place < second.place
+
+    await stamps(house.database, house.actor, card, 1)
+    await desk.reaches(first, reach + 1)
+    await desk.reaches(second, reach + 1)
+
+    assert was_ahead
+    assert live.got == [*range(2, reach + 2)]
+    assert joined.got == [reach + 1]
+
+
+async def test_one_that_cannot_be_written_to_takes_nothing_from_the_others(
+    house: Any, card: Card, desk: Desk
+) -> None:
+    told = [await desk.subscribe(None) for _ in range(5)]
+    await asyncio.sleep(0.1)
+    told[0][0].is_torn = True
+    await stamps(house.database, house.actor, card, 1)
+    for _, member in told[1:]:
+        await desk.reaches(member, 2)
+    told[0][0].is_torn = False
+    await stamps(house.database, house.actor, card, 1)
+    for _, member in told:
+        await desk.reaches(member, 3)
+
+    assert [paper.got for paper, _ in told] == [[2, 3]] * 5
+
+
+async def test_an_event_that_one_cannot_be_answered_now_makes_no_neighbour_wait(
+    house: Any, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And once it can be, it is executed once for all who wait for it."""
+    sick, is_well, executed = "subscription { events { sequence id } }", False, Counter[int]()
+    execute = LogSubscription._answer
+
+    async def answer(self: LogSubscription, context: Any, event: Any) -> Any:
+        if self.text != sick:
+            return await execute(self, context, event)
+        if not is_well:
+            return [{"extensions": {"code": "INTERNAL_SERVER_ERROR"}}], b"{}"
+        executed[event.sequence] += 1
+        return await execute(self, context, event)
+
+    monkeypatch.setattr(LogSubscription, "_answer", answer)
+    monkeypatch.setattr(execution.subscriptions, "_PAUSES", (0.1,) * 500)
+    async with house.owner.socket() as first, house.owner.socket() as second:
+        waiting = [await first.subscribe(sick) for _ in range(10)]
+        alive = await second.subscribe(EVENTS)
+        assert await alive.is_silent()
+        for _ in range(3):
+            await stamps(house.database, house.actor, card, 1)
+            await alive.next()  # while the others wait
+        is_well = True
+        told = [[answer["events"]["sequence"] for answer in await one.take(3)] for one in waiting]
+
+    assert told == [[2, 3, 4]] * 10
+    assert executed == {2: 1, 3: 1, 4: 1}
+
+
 async def test_an_event_is_executed_once_for_all_who_ask_the_same(
     house: Any, card: Card, executed: Counter[int]
 ) -> None:
@@ -48,7 +223,7 @@ async def test_an_event_is_executed_once_for_all_who_ask_the_same(
             for socket in (first, second)
             for _ in range(20)
         ]
-        assert await told[0].is_silent()
+        await house.until_followed(80)
         for _ in range(3):
             await stamps(house.database, house.actor, card, 1)
         answers = [await one.take(3) for one in told]
@@ -75,7 +250,7 @@ async def test_whoever_asks_otherwise_or_has_other_rights_is_answered_apart(
             await managed.subscribe(EVENTS),
             await scanned.subscribe(EVENTS),
         ]
-        assert await told[-1].is_silent(0.4)
+        await house.until_followed(5)
         await stamps(house.database, house.actor, card, 1)
         answers = [await one.next() for one in told]
 

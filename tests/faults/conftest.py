@@ -1,29 +1,10 @@
-"""What fault tests need: servers of their own to break, and figures shown at the end of the run."""
+"""What fault tests need: servers of their own to break."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from faults.servers import Postgres, Redis
-
-_FIGURES = pytest.StashKey[list[str]]()
-
-
-@pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Say what was measured."""
-
-    def say(text: str) -> None:
-        request.config.stash.setdefault(_FIGURES, []).append(f"{request.node.name}: {text}")
-
-    return say
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for text in config.stash.get(_FIGURES, []):
-        terminalreporter.write_line(f"measured: {text}")
 
 
 @pytest.fixture(scope="session")

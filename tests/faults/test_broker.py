@@ -28,7 +28,7 @@ from faults.patience import until
 from faults.proxy import FaultProxy
 from faults.servers import Broken, Postgres, Redis
 
-pytestmark = pytest.mark.on("postgres")
+pytestmark = [pytest.mark.on("postgres"), pytest.mark.alone]
 
 POLL = 0.4
 PACE = {"poll": POLL, "heartbeat": 0.3, "silence": 1.0}

@@ -155,6 +155,7 @@ async def endpoints(cafe: Cafe, street: Street, names: list[str]) -> list[Webhoo
     ]
 
 
+@pytest.mark.alone
 async def test_a_receiver_that_takes_fifteen_seconds_delays_none_of_200(
     cafe: Cafe, street: Street, stream: Stream, figure: Any
 ) -> None:
@@ -177,6 +178,7 @@ async def test_a_receiver_that_takes_fifteen_seconds_delays_none_of_200(
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
+@pytest.mark.alone
 async def test_500_dead_endpoints_delay_nobody(
     cafe: Cafe, street: Street, stream: Stream, figure: Any
 ) -> None:
@@ -212,6 +214,7 @@ async def test_500_dead_endpoints_delay_nobody(
 @pytest.mark.parametrize(
     "backlog", [5_000, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(400)])]
 )
+@pytest.mark.alone
 async def test_a_long_backlog_of_one_delays_nobody(
     cafe: Cafe, street: Street, stream: Stream, figure: Any, backlog: int
 ) -> None:

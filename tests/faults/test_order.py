@@ -1,6 +1,6 @@
 """Order under failures, in virtual time.
 
-Proves cases 29, 30, 31 and 50 of research/webhooks.md §6 (32, a replay beside live traffic, is
+Proves cases 21, 29, 30, 31 and 50 of research/webhooks.md §6 (32, a replay beside live traffic, is
 proven where replays are).
 """
 
@@ -163,3 +163,24 @@ async def test_what_happens_while_an_endpoint_is_disabled_arrives_in_order_after
     assert [sent.parcel.id for sent in sender.sent] == [event.id for event in events]
     named = [sent.parcel.previous_id for sent in sender.sent]
     assert named == [None, *(event.id for event in events[:-1])]
+
+
+@pytest.mark.on("sqlite")
+@pytest.mark.parametrize("wrong", [timedelta(hours=1), timedelta(days=1)])
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_a_clock_that_jumps_keeps_no_event_waiting(
+    cafe: Cafe, stream: Stream, clock: ManualClock, wrong: timedelta, sign: int
+) -> None:
+    """Case 21: there and back, each event is sent once, as soon as somebody looks."""
+    card = await a_known_card(cafe)
+    await cafe.endpoint("https://partner.example/", types=["card_opened"])
+    sender = VirtualSender(clock, lambda *_: 200)
+    pusher = VirtualTime(cafe, stream, clock, sender).pusher()
+
+    events = []
+    for jump in (timedelta(0), sign * wrong, -sign * wrong, timedelta(0)):
+        clock.advance(jump)
+        events += await openings(cafe, card)
+        await pusher.sweep()
+
+    assert [sent.parcel.id for sent in sender.sent] == [event.id for event in events]

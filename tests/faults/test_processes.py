@@ -29,7 +29,7 @@ from faults.tills import Tills
 from partners import BEGINNING, Api
 from processes import Process
 
-pytestmark = [pytest.mark.on("postgres"), pytest.mark.slow]
+pytestmark = [pytest.mark.on("postgres"), pytest.mark.slow, pytest.mark.alone]
 
 EVENTS = "subscription($after: String) { events(after: $after) { sequence cursor } }"
 MARGIN = 1.0

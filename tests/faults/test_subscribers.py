@@ -9,7 +9,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -82,23 +82,16 @@ async def write_many(house: House, card: Card, count: int) -> None:
         await asyncio.gather(*(stamps(house.database, house.actor, card, 1) for _ in batch))
 
 
-def open_sockets(house: House) -> int:
-    """How many subscribers the server has."""
-    app: Any = house.owner.server.app
-    graphql = next(route.app for route in app.routes if route.path == "/graphql")
-    subscribers: int = graphql.fanout.subscribers
-    return subscribers
-
-
+@pytest.mark.alone
 async def test_a_socket_that_blocks_is_cut_off_within_five_seconds(
-    house: House, card: Card, record_property: Any
+    house: House, card: Card, figure: Callable[[str], None]
 ) -> None:
     """The kernel's buffers fill first; from then on it has five seconds."""
     async with a_reader(house.owner, EVENTS), house.owner.socket() as kept:
         alive = await kept.subscribe(LITTLE)
         assert await alive.is_silent(0.5)
         slowest, seen, began = 0.0, 1, None
-        while open_sockets(house) == 2:
+        while house.subscribers == 2:
             wrote = time.perf_counter()
             await write_many(house, card, 50)
             while seen < await _head(house):
@@ -108,9 +101,7 @@ async def test_a_socket_that_blocks_is_cut_off_within_five_seconds(
                 began = time.perf_counter()
         took = time.perf_counter() - (began or 0)
 
-    record_property("seconds until cut", round(took, 1))
-    told = f"cut off {took:.1f} s after it blocked; others waited {slowest * 1_000:.0f} ms"
-    print(told)  # noqa: T201 -- the figure is asked for
+    figure(f"cut off {took:.1f} s after it blocked; others waited {slowest * 1_000:.0f} ms")
     assert began is not None
     assert took < 6
 
@@ -165,6 +156,7 @@ async def test_the_server_going_away_closes_with_1012_and_a_cursor(
     assert event["sequence"] == last["sequence"] + 1
 
 
+@pytest.mark.alone
 async def test_a_stream_over_http_ends_at_once_when_the_server_goes_away(
     house: House, card: Card
 ) -> None:
@@ -191,8 +183,9 @@ async def test_a_stream_over_http_ends_at_once_when_the_server_goes_away(
 @pytest.mark.parametrize(
     "events", [5_000, pytest.param(1_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(3_600)])]
 )
+@pytest.mark.alone
 async def test_a_subscriber_far_behind_catches_up_in_pages(
-    house: House, card: Card, events: int
+    house: House, card: Card, events: int, figure: Callable[[str], None]
 ) -> None:
     """Memory stays as it was, and another socket is told at once meanwhile."""
     await _lengthen(house, events)
@@ -213,14 +206,15 @@ async def test_a_subscriber_far_behind_catches_up_in_pages(
             assert (await told.next())["events"]["sequence"] == seen
         grown = _resident() - before
 
-    print(f"{grown / 1e6:.0f} MB; others told within {longest * 1e3:.0f} ms")  # noqa: T201 -- asked for
+    figure(f"{grown / 1e6:.0f} MB; others told within {longest * 1e3:.0f} ms")
     assert grown < 50e6
     assert longest < 1
 
 
 @pytest.mark.soak
+@pytest.mark.alone
 async def test_fifty_stalled_sockets_during_a_hundred_thousand_events_cost_no_memory(
-    house: House, card: Card
+    house: House, card: Card, figure: Callable[[str], None]
 ) -> None:
     async with asyncio.TaskGroup() as group, house.owner.socket() as kept:
         alive = await kept.subscribe(LITTLE)
@@ -243,7 +237,7 @@ async def test_fifty_stalled_sockets_during_a_hundred_thousand_events_cost_no_me
         stop.set()
         for one in stalled:
             one.cancel()
-        print(f"resident memory grew by {grown / 1e6:.0f} MB")  # noqa: T201 -- the figure is asked for
+        figure(f"resident memory grew by {grown / 1e6:.0f} MB")
         assert grown < 50e6
 
 

@@ -102,6 +102,7 @@ def at_former(settings: Settings, backend: Backend, tmp_path: Path) -> Iterator[
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_the_former_release_works_on_while_its_database_is_upgraded(
     at_former: Settings, former_code: Path, figure: Callable[[str], None]
 ) -> None:

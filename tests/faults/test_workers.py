@@ -290,6 +290,7 @@ async def test_who_is_stopped_politely_repeats_nothing(
     assert partner.repeats == 0
 
 
+@pytest.mark.alone
 async def test_what_was_committed_without_a_ring_is_sent_within_the_poll_period(
     cafe: Cafe, partner: Partner, start: Callable[[], Worker], figure: Any
 ) -> None:

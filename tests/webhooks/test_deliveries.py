@@ -6,18 +6,24 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
+from sqlmodel import col
 
 from cafes import Cafe
 from core.errors import Invalid, NotFound
 from core.ids import new_id
-from db import Transaction
+from db import BUSINESS, Transaction, command
 from models import (
     AttemptKind,
     DeliveryState,
     DeliveryStatus,
+    EventRow,
     Ordering,
+    Role,
+    Staff,
     WebhookEndpoint,
 )
+from services.attempts import RedeliverInput, record_answer, redeliver
 from services.deliveries import (
     MOST_REVIVED,
     SKIPPED,
@@ -33,6 +39,8 @@ from services.webhook_endpoints import (
     StartAtInput,
     create_webhook_endpoint,
 )
+from webhooks import records
+from webhooks.sender import Answer
 
 URL = "https://partner.example/hooks"
 ABORT = (400, {"webhook-delivery": "abort-message"})
@@ -70,6 +78,42 @@ async def total_of(cafe: Cafe, page: Any) -> int:
 
 async def states(cafe: Cafe) -> list[tuple[int, DeliveryState]]:
     return [(row.sequence, row.state) for row in await cafe.exceptions()]
+
+
+async def an_author(cafe: Cafe) -> Staff:
+    made = Staff(
+        id=new_id("st"),
+        business_id=cafe.business.id,
+        name="Ana",
+        login="ana@kopi.example",
+        password_digest="",
+        role=Role.MANAGER,
+        created_at=cafe.clock.now(),
+    )
+    await cafe.add(made)
+    return made
+
+
+async def redelivered_under_way(
+    cafe: Cafe,
+    endpoint: WebhookEndpoint,
+    event: EventRow,
+    receiver: Any,
+    pusher: Any,
+    perform: Perform,
+) -> None:
+    """A redelivery succeeds while a round waits for the receiver."""
+    before, receiver.delay = len(receiver.got), 0.1
+    sending = asyncio.create_task(pusher.sweep())
+    while len(receiver.got) == before:  # noqa: ASYNC110 -- it comes at once
+        await asyncio.sleep(0.01)
+    attempt = (await perform(redeliver, RedeliverInput(id=endpoint.id, event_id=event.id))).attempt
+    answer, at = Answer(cafe.clock.now(), 1, status=200), cafe.clock.now()
+    await cafe.database.write(
+        cafe.business.id, lambda tx: record_answer(tx, cafe.actor, attempt, answer, at)
+    )
+    await sending
+    receiver.delay = 0
 
 
 # -- By status ------------------------------------------------------------------------------------
@@ -197,6 +241,124 @@ async def test_skipping_what_is_retried_frees_the_next_event_of_its_card(
     assert await states(cafe) == [(1, DeliveryState.DEAD)]
 
 
+async def test_what_is_skipped_keeps_its_text_for_who_redelivers_it(
+    cafe: Cafe, receiver: Any, pusher: Any, documents: Any, stamp: Any, perform: Perform
+) -> None:
+    author = await an_author(cafe)
+    endpoint = await cafe.endpoint(receiver.url, document="told", document_by_id=author.id)
+    rows = await cafe.happens(stamp())
+    receiver.by_id = {rows[0].id: 404}
+    await pusher.sweep()
+    [kept] = await cafe.renderings()
+
+    await perform(skip_event, SkipEventInput(id=endpoint.id, event_id=rows[0].id))
+    await perform(skip_event, SkipEventInput(id=endpoint.id, event_id=rows[0].id))
+    cafe.clock.advance(timedelta(days=2))
+    await pusher.sweep()
+
+    assert await cafe.renderings() == [kept]
+    assert len(receiver.got) == 1
+    assert await states(cafe) == [(1, DeliveryState.DEAD)]
+    assert (await cafe.now_of(endpoint)).retry_due_at is None
+
+
+async def test_an_event_whose_card_was_freed_while_it_was_parked_is_delivered(
+    cafe: Cafe, receiver: Any, pusher: Any, stamp: Any, perform: Perform
+) -> None:
+    """The earlier one is redelivered while a round is under way that saw it undelivered."""
+    card = new_id("card")
+    endpoint = await cafe.endpoint(receiver.url, ordering=Ordering.CARD)
+    [first] = await cafe.happens(stamp(card))
+    receiver.by_id = {first.id: 404}
+    await pusher.sweep()
+    rows = await cafe.happens(stamp(card), stamp())
+
+    await redelivered_under_way(cafe, endpoint, first, receiver, pusher, perform)
+    while await pusher.sweep():
+        pass
+
+    assert receiver.ids == [first.id, rows[1].id, rows[0].id]
+    assert await cafe.exceptions() == []
+
+
+async def test_an_event_that_left_the_log_does_not_hold_up_its_card(
+    cafe: Cafe, receiver: Any, pusher: Any, stamp: Any
+) -> None:
+    card = new_id("card")
+    endpoint = await cafe.endpoint(receiver.url, ordering=Ordering.CARD)
+    rows = await cafe.happens(stamp(card), stamp(card))
+    receiver.by_id = {rows[0].id: 404}
+    await pusher.sweep()
+    parked = await states(cafe)
+    gone = command(
+        delete(EventRow).where(col(EventRow.business_id) == BUSINESS, col(EventRow.sequence) == 1)
+    )
+    await cafe.database.write(cafe.business.id, lambda tx: tx.run(gone))
+
+    cafe.clock.advance(timedelta(minutes=1))
+    while await pusher.sweep():
+        pass
+
+    assert parked == [(1, DeliveryState.RETRY), (2, DeliveryState.PARKED)]
+    assert receiver.ids == [rows[0].id, rows[1].id]
+    assert await states(cafe) == [(1, DeliveryState.DEAD)]
+    assert (await cafe.now_of(endpoint)).retry_due_at is None
+
+
+async def test_what_was_redelivered_while_it_was_tried_is_tried_no_more(
+    cafe: Cafe, receiver: Any, pusher: Any, stamp: Any, perform: Perform
+) -> None:
+    endpoint = await cafe.endpoint(receiver.url)
+    [row] = await cafe.happens(stamp())
+    receiver.by_id = {row.id: 404}
+    await pusher.sweep()
+    cafe.clock.advance(timedelta(seconds=20))
+
+    await redelivered_under_way(cafe, endpoint, row, receiver, pusher, perform)
+
+    assert await cafe.exceptions() == []
+    assert (await cafe.now_of(endpoint)).retry_due_at is None
+
+
+@pytest.mark.on("postgres")
+async def test_a_redelivery_and_a_round_are_stored_one_after_the_other(
+    cafe: Cafe, receiver: Any, pusher: Any, stamp: Any, perform: Perform
+) -> None:
+    """Neither sees half of the other, so none of the card's events is left behind."""
+    card = new_id("card")
+    endpoint = await cafe.endpoint(receiver.url, ordering=Ordering.CARD)
+    [first] = await cafe.happens(stamp(card))
+    receiver.by_id = {first.id: 404}
+    await pusher.sweep()
+    await cafe.happens(stamp(card), stamp())
+    asked = RedeliverInput(id=endpoint.id, event_id=first.id)
+    attempt = (await perform(redeliver, asked)).attempt
+    answer, at = Answer(cafe.clock.now(), 1, status=200), cafe.clock.now()
+    receiver.delay = 0.1
+    sending = asyncio.create_task(pusher.sweep())
+    while len(receiver.got) == 1:  # noqa: ASYNC110 -- it comes at once
+        await asyncio.sleep(0.01)
+
+    async def slowly(tx: Any) -> Any:
+        run = tx.run
+
+        async def last_comes_late(statement: Any, **values: Any) -> int:
+            if statement is records._NOTE_RETRY:
+                await asyncio.wait({sending}, timeout=0.5)
+            return int(await run(statement, **values))
+
+        tx.run = last_comes_late
+        return await record_answer(tx, cafe.actor, attempt, answer, at)
+
+    await cafe.database.write(cafe.business.id, slowly)
+    await sending
+    while await pusher.sweep():
+        pass
+
+    assert len(receiver.got) == 3
+    assert await cafe.exceptions() == []
+
+
 async def test_whoever_is_sending_what_is_skipped_stores_nothing(
     cafe: Cafe, receiver: Any, pusher: Any, stamp: Any, perform: Perform
 ) -> None:
@@ -230,6 +392,29 @@ async def test_what_was_delivered_is_not_skipped(
 
     assert told.endpoint == before == await cafe.now_of(endpoint)
     assert await cafe.exceptions() == []
+
+
+async def test_redelivering_what_a_strict_endpoint_stops_at_lets_it_go_on(
+    cafe: Cafe, receiver: Any, pusher: Any, stamp: Any, perform: Perform
+) -> None:
+    endpoint = await cafe.endpoint(receiver.url, ordering=Ordering.STRICT)
+    rows = await cafe.happens(stamp(), stamp())
+    receiver.by_id = {rows[0].id: 500}
+    await pusher.sweep()
+    asked = RedeliverInput(id=endpoint.id, event_id=rows[0].id)
+    attempt = (await perform(redeliver, asked)).attempt
+    taken, at = Answer(cafe.clock.now(), 5, status=204), cafe.clock.now()
+    receiver.by_id = {}
+
+    await cafe.database.write(
+        cafe.business.id, lambda tx: record_answer(tx, cafe.actor, attempt, taken, at)
+    )
+    while await pusher.sweep():
+        pass
+
+    assert receiver.ids == [row.id for row in rows]
+    assert (await cafe.now_of(endpoint)).cursor_sequence == 2
+    assert receiver.got[-1].headers["webhook-previous-id"] == rows[0].id
 
 
 # -- The dead -------------------------------------------------------------------------------------

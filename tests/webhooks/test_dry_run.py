@@ -281,3 +281,36 @@ async def test_a_redelivery_has_what_the_document_makes_of_the_event(
         (AttemptStatus.SUCCEEDED, None),
         (AttemptStatus.FAILED, "left out"),
     ]
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), RuntimeError("a bug of ours")])
+async def test_a_redelivery_whose_body_cannot_be_made_says_so(
+    cafe: Cafe,
+    sender: Any,
+    secrets: Secrets,
+    documents: FakeDocuments,
+    stamp: Any,
+    hire: Any,
+    error: Exception,
+) -> None:
+    """It was not left out, and the attempt is not under way for ever."""
+    owner = await hire(Role.OWNER)
+    endpoint = await cafe.endpoint(
+        URL, document="told", document_by_id=owner.staff_id, cursor_sequence=1
+    )
+    [row] = await cafe.happens(stamp())
+
+    def fail(*_: Any) -> str:
+        raise error
+
+    documents.said = fail
+    asked = RedeliverInput(id=endpoint.id, event_id=row.id)
+
+    async def work(tx: Transaction) -> Any:
+        return await redeliver(tx, cafe.actor, asked, cafe.clock.now())
+
+    prepared = (await cafe.database.write(cafe.business.id, work)).attempt
+    given = (cafe.database, sender, secrets, documents, cafe.actor)
+    sent = await send_prepared(*given, attempt=prepared, now=cafe.clock.now())
+
+    assert (sent.status, sent.error) == (AttemptStatus.FAILED, "document")

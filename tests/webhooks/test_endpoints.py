@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlmodel import col, select
 from standardwebhooks.webhooks import Webhook
 
 from cafes import BROKEN, FakeDocuments
 from core.errors import BadUserInput, Code, Forbidden, Invalid, LimitReached, NotFound, Refused
 from core.ids import new_id
 from core.secrets import Secrets
-from db import Transaction
+from db import BUSINESS, Transaction, query
 from models import (
     Actor,
     AttemptKind,
@@ -20,6 +21,8 @@ from models import (
     DeliveryState,
     DeliveryStatus,
     EndpointStatus,
+    Notice,
+    NoticeKind,
     Ordering,
     Role,
     SigningSecret,
@@ -57,6 +60,12 @@ from services.webhook_endpoints import (
 from services.webhook_health import health_of, lag_of
 
 URL = "https://partner.example/hooks"
+_OPERATOR = "whoever runs the server"
+_CHANGES = query(
+    select(Notice)
+    .where(col(Notice.business_id) == BUSINESS, col(Notice.kind) == NoticeKind.ENDPOINT_CHANGED)
+    .order_by(col(Notice.id))
+)
 Perform = Callable[..., Awaitable[Any]]
 
 
@@ -604,3 +613,29 @@ def _every(kind: type[Any]) -> Any:
 
 
 _ALL, _ALL_SECRETS = _every(WebhookEndpoint), _every(SigningSecret)
+
+
+async def test_owners_are_told_of_endpoints_without_addresses_and_secrets(
+    perform: Perform, cafe: Any
+) -> None:
+    url = "https://partner.example/hooks/canary-7"
+    made = await perform(create_webhook_endpoint, CreateWebhookEndpointInput(url=url))
+    id, elsewhere = made.endpoint.id, "https://elsewhere.example/canary-8"
+    headers = [HeaderInput(name="X-Token", value="canary-9")]
+    await perform(update_webhook_endpoint, {"id": id, "url": elsewhere, "headers": headers})
+    await perform(update_webhook_endpoint, {"id": id, "name": "Till"})
+    rotated = await perform(rotate_signing_secret, RotateSigningSecretInput(id=id))
+    await perform(delete_webhook_endpoint, DeleteWebhookEndpointInput(id=id), Actor(cafe.business))
+
+    notices = await read(cafe, lambda tx: tx.many(_CHANGES))
+
+    who = f"{cafe.actor.staff.name} ({cafe.actor.role.name})" if cafe.actor.staff else _OPERATOR
+    assert [notice.message for notice in notices] == [
+        f"The webhook endpoint partner.example was made by {who}.",
+        f"The webhook endpoint elsewhere.example was changed (headers, url) by {who}.",
+        f"The webhook endpoint Till was given a new signing secret by {who}.",
+        f"The webhook endpoint Till was deleted by {_OPERATOR}.",
+    ]
+    assert {notice.subject_id for notice in notices} == {id}
+    secrets_ = (made.signing_secret, rotated.signing_secret, "canary")
+    assert [word for word in secrets_ if word in str(notices)] == []

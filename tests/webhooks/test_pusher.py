@@ -553,6 +553,7 @@ async def test_who_lost_the_lease_stores_nothing(
     assert (await cafe.now_of(endpoint)).lease_epoch == 2
 
 
+@pytest.mark.alone
 async def test_a_slow_endpoint_delays_nobody(
     cafe: Any, make_receiver: Any, pusher: Pusher, stamp: Any
 ) -> None:
@@ -599,6 +600,22 @@ async def test_pausing_takes_effect_between_two_records(
     assert after.cursor_sequence == len(receiver.got) == 8
 
 
+async def test_what_is_deleted_is_sent_nothing_more_after_the_next_record(
+    cafe: Any, receiver: Any, pusher: Pusher, stamp: Any
+) -> None:
+    receiver.delay = 0.05
+    endpoint = await cafe.endpoint(receiver.url)
+    await cafe.happens(*(stamp() for _ in range(40)))
+    await pusher.claim()
+    await _until(lambda: len(receiver.got) >= 4)
+
+    await cafe.change(endpoint, deleted_at=cafe.clock.now())
+    await pusher.sweep()
+
+    assert len(receiver.got) == 8
+
+
+@pytest.mark.alone
 async def test_running_it_delivers_what_happens_at_once(
     cafe: Any, receiver: Any, pusher: Pusher, stamp: Any
 ) -> None:
@@ -617,6 +634,7 @@ async def test_running_it_delivers_what_happens_at_once(
     assert took < 1
 
 
+@pytest.mark.alone
 async def test_news_that_ring_while_an_endpoint_is_leased_are_not_forgotten(
     cafe: Any, receiver: Any, pusher: Pusher, stamp: Any
 ) -> None:

@@ -444,6 +444,50 @@ async def test_whoever_lost_its_lease_stores_nothing(
     assert (ended.sent, len(receiver.got), len(await cafe.attempts())) == (1, 2, 1)
 
 
+@pytest.mark.parametrize("ordering", [Ordering.NONE, Ordering.STRICT])
+@pytest.mark.parametrize("document", [None, "told"])
+async def test_a_slow_receiver_never_outlasts_the_lease(
+    cafe: Cafe,
+    clock: ManualClock,
+    virtual: Any,
+    documents: FakeDocuments,
+    ask: Ask,
+    stamp: Any,
+    author: Any,
+    ordering: Ordering,
+    document: str | None,
+) -> None:
+    """Else the round would be stored by nobody, and sent again for ever."""
+    endpoint, rows = await delivered(
+        cafe,
+        URL,
+        *(stamp() for _ in range(2 * ROUND)),
+        ordering=ordering,
+        document=document,
+        document_by_id=author.id,
+    )
+    longest = timedelta()
+
+    def slow(*_: Any) -> int:
+        clock.advance(timedelta(seconds=8))
+        return 200
+
+    async def render() -> None:
+        clock.advance(timedelta(seconds=1.9))
+
+    documents.during = render
+    sender, asked = VirtualSender(clock, slow), await ask(endpoint)
+    replayer = virtual(sender)
+    while (await now_of(cafe, asked)).status is ReplayStatus.RUNNING:
+        began = clock.now()
+        await replayer.sweep()
+        longest = max(longest, clock.now() - began)
+        clock.advance(timedelta(milliseconds=100))
+
+    assert longest < LEASE
+    assert [sent.parcel.id for sent in sender.sent] == [row.id for row in rows]
+
+
 @pytest.mark.soak
 @pytest.mark.on("sqlite")
 async def test_ten_thousand_are_not_its_end(
