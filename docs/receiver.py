@@ -26,7 +26,7 @@ def is_ours(secret: str, headers: Message, body: bytes) -> bool:
     wanted = "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
     given = headers.get("webhook-signature", "").split()
     is_fresh = moment.isdecimal() and abs(time.time() - int(moment)) < _TOLERANCE
-    return is_fresh and any(hmac.compare_digest(wanted, one) for one in given)
+    return is_fresh and any(hmac.compare_digest(wanted.encode(), one.encode()) for one in given)
 
 
 def receive(port: int, secret: str) -> None:

@@ -2,13 +2,10 @@
 
 import asyncio
 import contextlib
-import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -52,31 +49,6 @@ PRUNED = command(
     .where(col(LogHead.business_id) == BUSINESS)
     .values(pruned_sequence=param("upto"))
 )
-
-
-@pytest.fixture(scope="session")
-def packages() -> Path:
-    """The folder of the npm packages, as the lock has them; installed once, beside the tree."""
-    named = [HERE / "package.json", HERE / "package-lock.json"]
-    mark = hashlib.sha256(b"".join(file.read_bytes() for file in named)).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stampwire"
-    place = cache / f"kits-{mark}"
-    if not place.exists():
-        npm = shutil.which("npm")
-        assert npm, "npm is missing: apt-get install npm"
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as made:
-            for file in named:
-                shutil.copy(file, made)
-            words = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-            done = subprocess.run(
-                [npm, *words], cwd=made, capture_output=True, text=True, check=False, timeout=100
-            )
-            assert done.returncode == 0, done.stderr
-            with contextlib.suppress(OSError):  # another run was quicker
-                Path(made).rename(place)
-            Path(made).mkdir(exist_ok=True)
-    return place
 
 
 class Subscriber(Told):
