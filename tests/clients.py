@@ -79,7 +79,10 @@ class Client:
         async with self.session.post(
             self.server.graphql, data=body, headers={**JSON_HEADERS, **self.headers, **told}
         ) as answer:
-            return Answer(answer.status, await answer.json(content_type=None))
+            said = await answer.json(content_type=None)
+            if isinstance(said, dict):  # but for the cost, which differs from call to call
+                said.pop("extensions", None)
+            return Answer(answer.status, said)
 
     @asynccontextmanager
     async def socket(self) -> AsyncIterator["Socket"]:

@@ -14,7 +14,9 @@ from typing import Any
 import aiohttp
 import pytest
 import uvicorn
+from argon2 import PasswordHasher
 
+import core.secrets
 from backends import Backend, PostgresAndRedis, SqliteAndMemory, free_port
 from clients import Client
 from core.clock import ManualClock
@@ -25,6 +27,14 @@ from processes import Process, RunningServer
 
 _LEFT_OUT = pytest.StashKey[Counter[str]]()
 _SECRET_KEY = base64.b64encode(os.urandom(32)).decode()
+WIDE: dict[str, Any] = {
+    "cost_bucket": 100_000_000,
+    "stranger_cost_bucket": 100_000_000,
+    "misses_per_minute": 1_000_000,
+}
+"""Tests call as fast as they can, on a clock that stands still; what is usual is tested apart."""
+TRUE_HASHER = core.secrets._passwords
+"""What hashes passwords outside of tests."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,13 +42,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--backend", choices=("sqlite", "postgres"), default=chosen)
     parser.addoption("--fast", action="store_true", help="leave out slow and browser tests")
     parser.addoption("--soak", action="store_true", help="also the tests that take minutes")
+    told = "only those that want the machine to themselves, or all but those"
+    parser.addoption("--alone", choices=("only", "not"), help=told)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = config.stash[_LEFT_OUT] = Counter()
     kept, dropped = [], []
     for item in items:
-        if reason := _reason_to_leave_out(item, config):
+        alone = "only" if item.get_closest_marker("alone") else "not"
+        if config.option.alone not in (None, alone):
+            dropped.append(item)  # another call runs it
+        elif reason := _reason_to_leave_out(item, config):
             left_out[reason] += 1
             dropped.append(item)
         else:
@@ -50,7 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 _WITH_SERVERS = {
     "api", "cli", "commands", "contract", "end_to_end", "endpoints", "events", "faults",
-    "kits",
+    "kits", "judges", "attacks",
 }  # fmt: skip
 """Folders whose tests start servers and processes: `--fast` leaves them out."""
 
@@ -59,6 +74,9 @@ def _reason_to_leave_out(item: pytest.Item, config: pytest.Config) -> str:
     for marker in item.iter_markers("on"):
         if config.option.backend not in marker.args:
             return f"only on {' and '.join(marker.args)}"
+    without = "backend" not in getattr(item, "fixturenames", ())
+    if without and config.option.backend != "sqlite" and not item.get_closest_marker("on"):
+        return "without a database: they run with SQLite"
     if item.get_closest_marker("soak") and not config.option.soak:
         return "soak: run with --soak"
     if config.option.fast and item.path.parent.name in _WITH_SERVERS:
@@ -69,9 +87,26 @@ def _reason_to_leave_out(item: pytest.Item, config: pytest.Config) -> str:
     return ""
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells what it left out; all leave out the same."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_out"] = dict(session.config.stash.get(_LEFT_OUT, Counter[str]()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if told := getattr(node, "workeroutput", {}).get("left_out"):
+        node.config.stash[_LEFT_OUT] = Counter(told)
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    for report in (report for some in terminalreporter.stats.values() for report in some):
+        if getattr(report, "when", "") == "teardown":  # by then, all has been said
+            for name, text in report.user_properties:
+                if name == "figure":
+                    terminalreporter.write_line(f"measured: {text}")
     for reason, count in sorted(config.stash.get(_LEFT_OUT, Counter[str]()).items()):
         terminalreporter.write_line(f"left out: {count} tests ({reason})")
 
@@ -94,6 +129,26 @@ def backend(
     chosen.stop()
 
 
+@pytest.fixture
+def figure(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Callable[[str], None]:
+    """Say what was measured; it is shown at the end of the run."""
+
+    def say(text: str) -> None:
+        record_property("figure", f"{request.node.name}: {text}")
+
+    return say
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """Hashing a password takes a fifth of a second on purpose; in tests it does not."""
+    core.secrets._passwords = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    yield
+    core.secrets._passwords = TRUE_HASHER
+
+
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of whoever runs the tests reaches them."""
@@ -111,6 +166,7 @@ def settings(backend: Backend, tmp_path: Path) -> Iterator[Settings]:
         port=free_port(),
         secret_key=_SECRET_KEY,
         allow_insecure_webhooks=True,
+        **WIDE,
         **backend.fresh(data_dir),
     )
     yield made
@@ -162,6 +218,8 @@ async def serving(settings: Settings, clock: Any = None) -> AsyncIterator[Runnin
     config = uvicorn.Config(app, lifespan="on", **options)
     host = _Quiet(config)
     with socket.create_server((settings.host, settings.port), backlog=512) as door:
+        # asyncio does so for its own sockets only; without, each answer waits 40 ms for an ACK.
+        door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = asyncio.create_task(host.serve(sockets=[door]))
         while not host.started:
             if task.done():

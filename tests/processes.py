@@ -75,6 +75,10 @@ class Process:
             "STAMPWIRE_METRICS_TOKEN": settings.metrics_token,
             "STAMPWIRE_WORKER_PORT": str(settings.worker_port),
             "STAMPWIRE_SHUTDOWN_DELAY": str(settings.shutdown_delay),
+            "STAMPWIRE_COST_BUCKET": str(settings.cost_bucket),
+            "STAMPWIRE_COST_PER_SECOND": str(settings.cost_per_second),
+            "STAMPWIRE_STRANGER_COST_BUCKET": str(settings.stranger_cost_bucket),
+            "STAMPWIRE_MISSES_PER_MINUTE": str(settings.misses_per_minute),
         }
 
     @property

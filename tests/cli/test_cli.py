@@ -14,18 +14,11 @@ from db import Database, database_of
 from events.vocabulary import EVENTS
 from factories import NOW, a_card, stamps
 from models import Actor
-from processes import Process
 from services.access import authenticate
 from services.operator import staff_of_login
-from services.staff import SignInInput, sign_in
+from services.sign_ins import SignInInput, sign_in
 
 Run = Callable[..., str]
-
-
-@pytest.fixture
-def run(settings: Settings) -> Run:
-    """Run a command on the deployment of `settings`; what it printed."""
-    return Process(settings).run
 
 
 @pytest.fixture
@@ -56,11 +49,11 @@ def _caller(settings: Settings, secrets: Secrets, key: str) -> Actor | None:
     return found
 
 
-def test_the_demo_is_made_once(run: Run, demo: dict[str, Any], settings: Settings) -> None:
+def test_the_demo_is_made_once(run_process: Run, demo: dict[str, Any], settings: Settings) -> None:
     path = settings.data_dir / "demo.json"
 
-    again = json.loads(run("demo", "--json"))
-    shown = run("demo")
+    again = json.loads(run_process("demo", "--json"))
+    shown = run_process("demo")
 
     assert again == demo == json.loads(path.read_text())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -128,6 +121,13 @@ def test_what_cannot_be_done_is_said_in_one_line(
 ) -> None:
     with pytest.raises(RuntimeError, match=message) as told:
         run(*(word.format(owner=demo["owner"]["login"]) for word in words))
+
+    assert "Traceback" not in str(told.value)
+
+
+def test_a_process_says_it_in_one_line_too(run_process: Run) -> None:
+    with pytest.raises(RuntimeError, match="There is no such staff login") as told:
+        run_process("staff", "reset", "nobody@kopi.example")
 
     assert "Traceback" not in str(told.value)
 

@@ -23,12 +23,6 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def run(settings: Settings) -> Run:
-    """Run a command on the deployment of `settings`; what it printed."""
-    return Process(settings).run
-
-
-@pytest.fixture
 def cafe(settings: Settings) -> str:
     """A café in Jakarta with a card and 1 200 stamps on it, every one a minute after the other."""
 
