@@ -111,6 +111,7 @@ def staff_reset(
     """Give a staff login a new password. It is printed once; all its sessions end."""
     from core.ids import Id  # noqa: PLC0415
     from core.secrets import password_digest  # noqa: PLC0415
+    from services.sign_ins import forgive  # noqa: PLC0415
     from services.staff import ChangePasswordInput, change_password  # noqa: PLC0415
 
     password = random.token_urlsafe(12)
@@ -120,7 +121,10 @@ def staff_reset(
         asked = ChangePasswordInput(new_password=password, staff_id=Id(holder.id))
         return await change_password(tx, actor, asked, now, password_digest=digest, proven=None)
 
-    changed = _for_login(_ready(), login, work)
+    settings = _ready()
+    changed = _for_login(settings, login, work)
+    keys = _secrets(settings)
+    on_database(settings, lambda database: forgive(database, keys, changed.staff.login))
     told = {"login": changed.staff.login, "password": password}
     typer.echo(json.dumps(told) if as_json else f"{told['login']}  {told['password']}")
 

@@ -112,6 +112,11 @@ def new_session_secret() -> str:
     return SESSION_PREFIX + secrets.token_urlsafe(32)
 
 
+def new_password_reset() -> str:
+    """A fresh secret to be mailed, with which a password is set anew (256 bits)."""
+    return secrets.token_urlsafe(32)
+
+
 def new_token() -> str:
     """An unguessable token for a URL or a barcode (128 bits)."""
     return secrets.token_urlsafe(16)

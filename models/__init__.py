@@ -63,6 +63,7 @@ from models.lotteries import (
     effective_odds,
     roll_of,
 )
+from models.sign_ins import KnownPlace, PasswordReset, Throttle
 from models.staff import Actor, Role, ScannerMode, Session, Staff, StaffStatus
 from models.vouchers import (
     RedeemedVia,
@@ -129,6 +130,7 @@ __all__ = [
     "ImportJob",
     "ImportRow",
     "JobStatus",
+    "KnownPlace",
     "Location",
     "LogHead",
     "LotteryTicket",
@@ -142,6 +144,7 @@ __all__ = [
     "OperationKind",
     "Ordering",
     "Overflow",
+    "PasswordReset",
     "Platform",
     "Promise",
     "Reach",
@@ -165,6 +168,7 @@ __all__ = [
     "Stamping",
     "Standing",
     "TemplateStatus",
+    "Throttle",
     "TicketStatus",
     "Upload",
     "UploadChunk",

@@ -16,11 +16,17 @@ class NoticeKind(StrEnum):
     ENDPOINT_FAILING: a webhook endpoint has failed for an hour, a day, three days.
     ENDPOINT_DISABLED: a webhook endpoint was disabled.
     EVENTS_MISSED: retention threw events away before a webhook endpoint got them.
+    NEW_SIGN_IN: somebody signed in from a place that is new for this staff login.
+    API_KEY_CHANGED: somebody generated, regenerated or deleted an API key.
+    ENDPOINT_CHANGED: somebody made, changed or deleted a webhook endpoint, or its signing secret.
     """
 
     ENDPOINT_FAILING = "endpoint_failing"
     ENDPOINT_DISABLED = "endpoint_disabled"
     EVENTS_MISSED = "events_missed"
+    NEW_SIGN_IN = "new_sign_in"
+    API_KEY_CHANGED = "api_key_changed"
+    ENDPOINT_CHANGED = "endpoint_changed"
 
 
 class Agenda(Row, table=True):

@@ -13,7 +13,7 @@ from models.customers import Consent, Customer
 from models.imports import Upload
 from models.locations import Location
 from models.lotteries import LotteryTicket
-from models.staff import Staff
+from models.staff import Session, Staff
 from models.vouchers import Voucher, VoucherTemplate
 from models.webhooks import Attempt, Replay, WebhookEndpoint
 
@@ -52,6 +52,9 @@ WEBHOOK_ENDPOINT = ToOne(WebhookEndpoint)
 UPLOAD = ToOne(Upload)
 
 KEY_OF_STAFF = ToOne(ApiKey, key="staff_id")
+SESSIONS_OF_STAFF = ToMany(
+    Session, "staff_id", (col(Session.ended_at).is_not(None), col(Session.id).desc())
+)
 VERSIONS_OF_TEMPLATE = ToMany(
     CardTemplateVersion, "template_id", (col(CardTemplateVersion.version).desc(),)
 )

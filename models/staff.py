@@ -85,6 +85,11 @@ class Session(Row, table=True):
     created_at: datetime = Field(sa_type=UtcTimestamp)
     expires_at: datetime = Field(sa_type=UtcTimestamp)
     ended_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    last_used_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    address: str | None = None
+    """The beginning of the address it was opened from; never the whole of it."""
+    program: str | None = None
+    """The kind of program it was opened with, such as `Firefox`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,12 +161,6 @@ class WebhookEndpoint(Row, table=True):
         mine = actor.role is not Role.SCANNER or self.created_by_id == actor.staff_id
         return mine and self.deleted_at is None
 
-    def wants(self, event_type: str) -> bool:
-        """Whether this endpoint is due events of this type; no list means the thirteen."""
-        if self.types is None:
-            return event_type != "operation_voided"
-        return event_type in self.types
-
 
 class SigningSecret(Row, table=True):
     """A secret with which an endpoint's requests are signed, encrypted at rest."""

@@ -7,7 +7,7 @@ from resolvers.context import Context
 from resolvers.perform import idempotency_key, performs, resolves
 from services import businesses, idempotency, locations
 from services.businesses import BusinessCreated, CreateBusinessInput, the_system
-from services.staff import digest_password
+from services.passwords import digest_password
 
 update_business = performs(businesses.update_business)
 create_location = performs(locations.create_location)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from models import Actor, ApiKey
+from models import Actor, ApiKey, Session
 from resolvers.context import Deployment
-from services.access import authenticate, is_stale, note_use
+from services.access import authenticate, is_stale, is_well_formed, note_use
 
 _LONGEST = 200
 _notes: dict[str, asyncio.Task[None]] = {}
@@ -25,26 +25,26 @@ def secret_in(parameters: Mapping[str, Any] | None) -> str | None:
 
 async def caller_of(deployment: Deployment, secret: str | None) -> Actor | None:
     """The actor whom a secret stands for, None if it opens no door."""
-    if secret is None:
+    if secret is None or not is_well_formed(secret):
         return None
     now = deployment.clock.now()
     actor = await deployment.database.read(
         None, lambda tx: authenticate(tx, secret, deployment.secrets, now)
     )
-    key = actor.api_key if actor is not None and actor.token is None else None
+    key = (actor.api_key or actor.session) if actor is not None and actor.token is None else None
     if key is not None and is_stale(key, now):
         _note(deployment, key)
     return actor
 
 
-def _note(deployment: Deployment, key: ApiKey) -> None:
-    """Write down that the key was used; nobody waits for it."""
+def _note(deployment: Deployment, key: ApiKey | Session) -> None:
+    """Write down that the key or session was used; nobody waits for it."""
     if key.id in _notes:
         return
 
     async def write() -> None:
         now = deployment.clock.now()
-        await deployment.database.write(None, lambda tx: note_use(tx, key.id, now))
+        await deployment.database.write(None, lambda tx: note_use(tx, key, now))
 
     def forget(task: asyncio.Task[None]) -> None:
         del _notes[key.id]

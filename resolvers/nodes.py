@@ -19,6 +19,7 @@ from models import (
     Reward,
     Role,
     Row,
+    Session,
     Staff,
     Upload,
     Voucher,
@@ -27,6 +28,7 @@ from models import (
 )
 from resolvers.context import Context
 from resolvers.replays import replay
+from services.sessions import may_see
 
 _PUBLIC: dict[str, type[Row]] = {
     row.prefix: row
@@ -46,6 +48,7 @@ _PUBLIC: dict[str, type[Row]] = {
         Operation,
         Replay,
         Reward,
+        Session,
         Staff,
         Upload,
         Voucher,
@@ -68,6 +71,8 @@ async def node(context: Context, id: str) -> Row | None:
     if isinstance(row, Replay):
         return await replay(context, id)
     if isinstance(row, WebhookEndpoint) and not row.is_visible_to(actor):
+        return None
+    if isinstance(row, Session) and not may_see(actor, row.staff_id):
         return None
     if isinstance(row, Campaign | ImportJob | Notice | Upload) and actor.role is Role.SCANNER:
         return None

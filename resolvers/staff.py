@@ -3,11 +3,15 @@
 from typing import Any
 
 from core.errors import Refused
+from models import Session
+from models.relations import SESSIONS_OF_STAFF
 from resolvers.context import Context
 from resolvers.perform import perform, performs, resolves
-from services import access_tokens, api_keys, staff, velocity
+from services import access_tokens, api_keys, sessions, sign_ins, staff, velocity
 from services.operation import Outcome
-from services.staff import ChangePasswordInput, CreateStaffInput, SignedIn, SignInInput
+from services.passwords import digest_password
+from services.sign_ins import SignedIn, SignInInput
+from services.staff import ChangePasswordInput, CreateStaffInput
 from services.velocity import StaffVelocity
 
 
@@ -23,7 +27,9 @@ update_staff = performs(staff.update_staff)
 disable_staff = performs(staff.disable_staff)
 enable_staff = performs(staff.enable_staff)
 create_access_token = performs(access_tokens.create_access_token, _secrets)
-sign_out = performs(staff.sign_out)
+sign_out = performs(sessions.sign_out)
+end_session = performs(sessions.end_session)
+end_all_sessions = performs(sessions.end_all_sessions)
 
 
 @resolves(staff.create_staff)
@@ -33,7 +39,7 @@ async def create_staff(context: Context, input: CreateStaffInput) -> Outcome:
         context,
         staff.create_staff,
         input,
-        password_digest=await staff.digest_password(input.password),
+        password_digest=await digest_password(input.password),
     )
 
 
@@ -44,21 +50,48 @@ async def change_password(context: Context, input: ChangePasswordInput) -> Outco
         context,
         staff.change_password,
         input,
-        password_digest=await staff.digest_password(input.new_password),
-        proven=await staff.prove_password(context.actor.staff, input.current_password),
+        password_digest=await digest_password(input.new_password),
+        proven=await _proven(context, input),
     )
 
 
-@resolves(staff.sign_in)
+@resolves(sign_ins.sign_in)
 async def sign_in(context: Context, input: SignInInput) -> SignedIn:
     """Open a session: the one mutation that needs no key."""
     deployment = context.deployment
     try:
-        return await staff.sign_in(
-            deployment.database, deployment.secrets, input, deployment.clock.now()
+        return await sign_ins.sign_in(
+            deployment.database,
+            deployment.secrets,
+            input,
+            deployment.clock.now(),
+            context.place,
         )
     except Refused as refusal:
         return SignedIn(user_errors=[refusal])
+
+
+async def _proven(context: Context, input: ChangePasswordInput) -> str | None:
+    deployment, actor = context.deployment, context.actor
+    if input.staff_id not in (None, actor.staff_id):
+        return None
+    return await sign_ins.prove_password(
+        deployment.database,
+        deployment.secrets,
+        actor.staff,
+        input.current_password,
+        deployment.clock.now(),
+    )
+
+
+async def open_sessions(context: Context, staff_id: str) -> list[Session] | None:
+    """The sessions of a staff login that open doors; None where the caller may not see them."""
+    if not sessions.may_see(context.actor, staff_id):
+        return None
+    now = context.deployment.clock.now()
+    found = await context.many(SESSIONS_OF_STAFF, staff_id, limit=sessions.MOST_LIVE * 2)
+    live = [row for row in found if row.ended_at is None and row.expires_at > now]
+    return live[: sessions.MOST_LIVE]
 
 
 async def staff_velocity(context: Context, minutes: int) -> list[StaffVelocity]:

@@ -51,6 +51,9 @@ _TOKEN: Query[Any] = query(
 _USED = command(
     update(ApiKey).where(col(ApiKey.id) == param("id")).values(last_used_at=param("now"))
 )
+_SESSION_USED = command(
+    update(Session).where(col(Session.id) == param("id")).values(last_used_at=param("now"))
+)
 
 _END_TOKENS = command(
     delete(AccessToken).where(
@@ -108,11 +111,16 @@ async def end_tokens(tx: Transaction, staff_id: str) -> None:
     await tx.run(_END_TOKENS, staff_id=staff_id)
 
 
-def is_stale(key: ApiKey, now: datetime) -> bool:
+def is_well_formed(secret: str) -> bool:
+    """Whether a secret is one we could have made: no other is worth a query."""
+    return is_api_key(secret) or secret.startswith(SESSION_PREFIX) or is_access_token(secret)
+
+
+def is_stale(key: ApiKey | Session, now: datetime) -> bool:
     """Whether the time of last use is worth writing again."""
     return key.last_used_at is None or now - key.last_used_at > _USED_EVERY
 
 
-async def note_use(tx: Transaction, key_id: str, now: datetime) -> None:
-    """Remember that a key was used. Runs in the name of the system."""
-    await tx.run(_USED, id=key_id, now=now)
+async def note_use(tx: Transaction, key: ApiKey | Session, now: datetime) -> None:
+    """Remember that a key or session was used. Runs in the name of the system."""
+    await tx.run(_USED if isinstance(key, ApiKey) else _SESSION_USED, id=key.id, now=now)

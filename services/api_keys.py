@@ -15,6 +15,7 @@ from db import BUSINESS, Taken, Transaction, command, param, query
 from events.log import bump_access
 from models import Actor, ApiKey, Mode, Staff
 from services.operation import OWNER, Input, Outcome, Shown, operation
+from services.owner_notices import tell_of_key
 from services.text import short_text
 
 _OF_STAFF = query(
@@ -116,6 +117,7 @@ async def generate_api_key(
         await tx.add(key)
     except Taken:
         raise _has_key() from None
+    await tell_of_key(tx, actor, key, f"generated for {staff.name}", real_now)
     return ApiKeyShown(api_key=key, secret=secret)
 
 
@@ -144,6 +146,8 @@ async def regenerate_api_key(
         expires_at=_expiry(input.expires_at, real_now) or kept,
     )
     await bump_access(tx)
+    overlap = f" (the former secret stays good for {hours} hours)" if hours else ""
+    await tell_of_key(tx, actor, key, f"regenerated{overlap}", real_now)
     return ApiKeyShown(api_key=key, secret=secret)
 
 
@@ -162,15 +166,13 @@ async def update_api_key(
 
 @operation(*OWNER)
 async def delete_api_key(
-    tx: Transaction,
-    actor: Actor,  # noqa: ARG001 -- every operation is told who calls
-    input: DeleteApiKeyInput,
-    now: datetime,  # noqa: ARG001 -- and when
+    tx: Transaction, actor: Actor, input: DeleteApiKeyInput, now: datetime
 ) -> ApiKeyDeleted:
     """Delete a key. It opens no door any more, and its live sockets close within a second."""
-    if await tx.run(_DELETE, id=input.id) != 1:
-        raise NotFound("API key", "input", "id")
+    key = await _locked(tx, input.id)
+    await tx.run(_DELETE, id=key.id)
     await bump_access(tx)
+    await tell_of_key(tx, actor, key, "deleted", actor.business.real_time(now))
     return ApiKeyDeleted(deleted_id=input.id)
 
 

@@ -28,7 +28,8 @@ from services.agenda import new_agenda
 from services.api_keys import new_key
 from services.locations import new_location
 from services.operation import OPERATOR, OWNER, Input, Outcome, Shown, operation
-from services.staff import add_staff, check_password, login_of
+from services.passwords import check_password
+from services.staff import add_staff, login_of
 from services.text import currency_of, image_url, language_of, short_text, timezone_of
 
 _HAS_OPERATIONS = query(select(Operation.id).where(col(Operation.business_id) == BUSINESS).limit(1))

@@ -22,7 +22,8 @@ from services.card_templates import (
     create_card_template,
     publish_card_template,
 )
-from services.staff import CreateStaffInput, create_staff, digest_password
+from services.passwords import digest_password
+from services.staff import CreateStaffInput, create_staff
 from services.voucher_templates import CreateVoucherTemplateInput, create_voucher_template
 from services.vouchers import ValidityInput
 

@@ -13,10 +13,13 @@ from models import (
     Attempt,
     Delivery,
     IdempotencyRecord,
+    KnownPlace,
+    PasswordReset,
     Rendering,
     Replay,
     ReplayStatus,
     Session,
+    Throttle,
     WebhookEndpoint,
 )
 from models.base import UtcTimestamp
@@ -28,6 +31,9 @@ ATTEMPTS_KEPT = timedelta(days=30)
 SESSIONS_KEPT = timedelta(days=30)
 REPLAYS_KEPT = timedelta(days=30)
 ACCESS_TOKENS_KEPT = timedelta(days=7)
+PLACES_KEPT = timedelta(days=90)
+RESETS_KEPT = timedelta(days=7)
+THROTTLES_KEPT = timedelta(days=1)
 _AT_ONCE = 500
 
 
@@ -54,6 +60,11 @@ _IDEMPOTENCY = command(
 _ATTEMPTS = command(_oldest(Attempt, col(Attempt.started_at), Attempt.id))
 _SESSIONS = command(_oldest(Session, col(Session.expires_at), Session.id))
 _REPLAYS = command(_oldest(Replay, col(Replay.finished_at), Replay.id))
+_PLACES = command(
+    _oldest(KnownPlace, col(KnownPlace.seen_at), KnownPlace.staff_id, KnownPlace.digest)
+)
+_RESETS = command(_oldest(PasswordReset, col(PasswordReset.expires_at), PasswordReset.digest))
+_THROTTLES = command(_oldest(Throttle, col(Throttle.last_at), Throttle.key))
 _ACCESS_TOKENS = command(_oldest(AccessToken, col(AccessToken.expires_at), AccessToken.id))
 # What was rendered for an event is kept for its retries: until the cursor has passed it, and it is
 # no exception. A replay may need it once more.
@@ -85,6 +96,9 @@ _KEPT = (
     (_SESSIONS, SESSIONS_KEPT),
     (_REPLAYS, REPLAYS_KEPT),
     (_ACCESS_TOKENS, ACCESS_TOKENS_KEPT),
+    (_PLACES, PLACES_KEPT),
+    (_RESETS, RESETS_KEPT),
+    (_THROTTLES, THROTTLES_KEPT),
     (_RENDERINGS, timedelta()),
 )
 

@@ -35,6 +35,9 @@ SUBJECTS = {
     NoticeKind.ENDPOINT_FAILING: "a webhook endpoint fails",
     NoticeKind.ENDPOINT_DISABLED: "a webhook endpoint was disabled",
     NoticeKind.EVENTS_MISSED: "a webhook endpoint missed events",
+    NoticeKind.NEW_SIGN_IN: "a sign-in from a new place",
+    NoticeKind.API_KEY_CHANGED: "an API key was changed",
+    NoticeKind.ENDPOINT_CHANGED: "a webhook endpoint was changed",
 }
 
 log = structlog.get_logger("stampwire.notices")

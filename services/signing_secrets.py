@@ -15,6 +15,7 @@ from db import BUSINESS, Transaction, command, param
 from models import Actor, SigningSecret, WebhookEndpoint
 from services.endpoint_refs import find_endpoint
 from services.operation import EVERYBODY, Input, Outcome, Shown, operation
+from services.owner_notices import tell_of_endpoint
 from webhooks.rounds import SIGNING
 from webhooks.signatures import seal
 
@@ -76,6 +77,7 @@ async def rotate_signing_secret(
             await tx.change(secret, expires_at=ends_at)
     await tx.run(_EXPIRE, endpoint_id=endpoint.id, now=at)
     shown = await add_secret(tx, endpoint, secrets, at)
+    await tell_of_endpoint(tx, actor, endpoint, "given a new signing secret", at)
     return SigningSecretRotated(signing_secret=shown, previous_expires_at=ends_at)
 
 

@@ -47,6 +47,21 @@ END $$
 """
 
 
+_SYSTEM_ALONE = """
+DO $$
+BEGIN
+    IF (SELECT count(*) FROM pg_roles WHERE rolname IN ('stampwire_app', 'stampwire_system')
+        AND pg_has_role(current_user, oid, 'MEMBER')) < 2 THEN
+        RETURN;
+    END IF;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO stampwire_system;
+    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
+    CREATE POLICY system ON {table} TO stampwire_system USING (true) WITH CHECK (true);
+END $$
+"""
+
+
 def make_roles() -> None:
     """Make the two roles, where this login may."""
     if op.get_bind().dialect.name == "postgresql":
@@ -57,3 +72,9 @@ def protect(table: str, column: str = "business_id") -> None:
     """Put a table behind the wall."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute(_WALL.format(table=f'"{table}"', column=column))
+
+
+def protect_from_all(table: str) -> None:
+    """Put a table that is no business's behind the wall: the system alone reaches it."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(_SYSTEM_ALONE.format(table=f'"{table}"'))

@@ -34,7 +34,8 @@ from services.card_templates import (
 from services.demo import Login, Named, Starter
 from services.locations import CreateLocationInput, create_location, update_location
 from services.operator import staff_of_login
-from services.staff import CreateStaffInput, create_staff, digest_password
+from services.passwords import digest_password
+from services.staff import CreateStaffInput, create_staff
 from services.voucher_templates import CreateVoucherTemplateInput, create_voucher_template
 from services.vouchers import ValidityInput
 from services.year import shape

@@ -133,3 +133,13 @@ async def test_without_a_business_the_app_sees_nothing(
     await wire.close()
 
     assert [row for found in rows for row in found] == []
+
+
+async def test_what_is_no_business_s_is_the_systems_alone(database: Database) -> None:
+    """Counts of failed sign-ins: whoever acts for a business does not even read them."""
+    cafe = await a_business(database)
+    everything = sql("SELECT * FROM throttle")
+
+    assert await database.read(None, everything) == []
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+        await database.read(cafe.business.id, everything)

@@ -1,6 +1,8 @@
 """API keys: one per staff login, shown once, dead at once."""
 
+import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ from core.errors import Code, Forbidden, Invalid, NotFound, Refused
 from core.secrets import Secrets
 from db import BUSINESS, Database, query
 from events.log import head_of
-from models import Actor, ApiKey, Mode, Role
-from services.access import authenticate
+from models import Actor, ApiKey, Mode, Notice, NoticeKind, Role
+from resolvers import callers
+from services.access import authenticate, is_well_formed
 from services.api_keys import (
     ApiKeyShown,
     DeleteApiKeyInput,
@@ -26,6 +29,7 @@ from services.api_keys import (
 )
 from services.staff import DisableStaffInput, disable_staff
 
+_NOTICES = query(select(Notice).where(col(Notice.business_id) == BUSINESS).order_by(col(Notice.id)))
 _KEYS = query(select(ApiKey).where(col(ApiKey.business_id) == BUSINESS))
 
 
@@ -224,3 +228,64 @@ async def test_keys_are_the_owners_matter_in_their_own_business(
         await perform(update_api_key, stranger, UpdateApiKeyInput(id=key_id, name="Mine"))
 
     assert await opens(shown.secret) is not None
+
+
+async def test_a_wrong_checksum_is_refused_without_a_query(
+    shown: ApiKeyShown, secrets: Secrets, clock: ManualClock
+) -> None:
+    """Nothing of the deployment but these names is there: whoever asked a database would fail."""
+    assert shown.secret
+    typo = shown.secret[:-1] + ("x" if shown.secret[-1] != "x" else "y")
+    deployment: Any = SimpleNamespace(secrets=secrets, clock=clock)
+
+    wrong = [typo, typo.replace("sc_", "sc_test_"), "7loc_sc_", "swt_" + typo[8:], "", "hello"]
+    found = [await callers.caller_of(deployment, word) for word in wrong]
+
+    assert found == [None] * len(wrong)
+    assert is_well_formed(shown.secret)
+
+
+async def test_the_last_use_is_kept_to_the_minute(
+    shown: ApiKeyShown,
+    owner: Actor,
+    database: Database,
+    secrets: Secrets,
+    clock: ManualClock,
+    row: Any,
+) -> None:
+    assert shown.api_key
+    deployment: Any = SimpleNamespace(secrets=secrets, clock=clock, database=database)
+    used = []
+    for _ in range(4):
+        await callers.caller_of(deployment, shown.secret)
+        await asyncio.gather(*callers._notes.values())
+        used.append((await row(owner, ApiKey, shown.api_key.id)).last_used_at)
+        clock.advance(timedelta(seconds=40))
+
+    start = clock.now() - timedelta(seconds=160)
+    assert used == [start, start, start + timedelta(seconds=80), start + timedelta(seconds=80)]
+
+
+async def test_owners_are_told_of_keys_without_their_secrets(
+    shown: ApiKeyShown, perform: Any, owner: Actor, secrets: Secrets, database: Database
+) -> None:
+    assert shown.api_key
+    again = RegenerateApiKeyInput(id=shown.api_key.id, overlap_hours=24)
+    fresh = await perform(regenerate_api_key, owner, again, secrets=secrets)
+    await perform(delete_api_key, Actor(owner.business), DeleteApiKeyInput(id=shown.api_key.id))
+
+    notices = await database.read(owner.business_id, lambda tx: tx.many(_NOTICES))
+
+    former, hint = shown.api_key.hint, fresh.api_key.hint
+    assert {(notice.kind, notice.subject_id) for notice in notices} == {
+        (NoticeKind.API_KEY_CHANGED, shown.api_key.id)
+    }
+    assert [notice.message for notice in notices] == [
+        f'The API key "Bar" (…{former}) was generated for Bar by Ana (OWNER).',
+        (
+            f'The API key "Bar" (…{hint}) was regenerated (the former secret stays good for '
+            "24 hours) by Ana (OWNER)."
+        ),
+        f'The API key "Bar" (…{hint}) was deleted by whoever runs the server.',
+    ]
+    assert not any(word in str(notices) for word in (shown.secret, fresh.secret))

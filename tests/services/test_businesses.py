@@ -45,7 +45,7 @@ async def test_a_business_is_born_with_an_owner_a_location_and_a_key(
     actor = await database.read(
         None, lambda tx: authenticate(tx, made.api_key_secret, secrets, clock.now())
     )
-    assert actor == Actor(made.business, made.owner, api_key=key)
+    assert actor == Actor(made.business, made.owner, api_key=key, secret_digest=key.digest)
 
 
 async def test_a_test_business_gets_a_test_key(make_business: Any) -> None:

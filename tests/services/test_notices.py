@@ -254,3 +254,7 @@ async def test_the_worker_mails_where_a_server_is_set(
             await mailbox.came.wait()
 
     assert mailbox.receivers == [cafe.login]
+
+
+async def test_every_kind_of_notice_has_a_subject() -> None:
+    assert set(SUBJECTS) == set(NoticeKind)

@@ -15,21 +15,18 @@ from db import BUSINESS, Database, query
 from events.log import head_of
 from models import Actor, Role, ScannerMode, Session, Staff, StaffStatus
 from services.access import authenticate
+from services.passwords import digest_password
+from services.sessions import SignOutInput, sign_out
+from services.sign_ins import SignInInput, prove_password, sign_in
 from services.staff import (
     ChangePasswordInput,
     CreateStaffInput,
     DisableStaffInput,
     EnableStaffInput,
-    SignInInput,
-    SignOutInput,
     change_password,
     create_staff,
-    digest_password,
     disable_staff,
     enable_staff,
-    prove_password,
-    sign_in,
-    sign_out,
     update_staff,
 )
 
@@ -276,7 +273,9 @@ async def test_a_new_password_needs_the_present_one_and_ends_other_sessions(
     asked_for = ChangePasswordInput(new_password="a new horse", current_password=password)
     extras = {
         "password_digest": await digest_password(asked_for.new_password),
-        "proven": await prove_password(bar.staff, asked_for.current_password),
+        "proven": await prove_password(
+            database, secrets, bar.staff, asked_for.current_password, clock.now()
+        ),
     }
 
     with pytest.raises(Refused) as refused:
@@ -291,10 +290,15 @@ async def test_a_new_password_needs_the_present_one_and_ends_other_sessions(
     await sign_in(database, secrets, replace(asked, password="a new horse"), clock.now())
 
 
-async def test_a_wrong_password_proves_nothing(owner: Actor) -> None:
-    assert await prove_password(owner.staff, "wrong horse") is None
-    assert await prove_password(owner.staff, None) is None
-    assert await prove_password(None, "wrong horse") is None
+async def test_a_wrong_password_proves_nothing(
+    owner: Actor, database: Database, secrets: Secrets, clock: ManualClock
+) -> None:
+    async def proven(staff: Staff | None, told: str | None) -> str | None:
+        return await prove_password(database, secrets, staff, told, clock.now())
+
+    assert await proven(owner.staff, "wrong horse") is None
+    assert await proven(owner.staff, None) is None
+    assert await proven(None, "wrong horse") is None
 
 
 async def test_an_owner_sets_the_password_of_another_and_nobody_else_does(

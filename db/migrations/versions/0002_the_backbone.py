@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from db.migrations.security import protect
+from db.migrations.security import protect, protect_from_all
 
 revision = "0002"
 down_revision = "0001"
@@ -97,14 +97,55 @@ def upgrade() -> None:
     )
     op.create_index("ix_access_token_business_id", "access_token", ["business_id"])
     op.create_index("ix_access_token_staff_id", "access_token", ["staff_id"])
-    for table in ("rendering", "webhook_replay", "access_token"):
+    op.add_column("session", sa.Column("last_used_at", TIMESTAMP))
+    op.add_column("session", sa.Column("address", sa.String()))
+    op.add_column("session", sa.Column("program", sa.String()))
+    op.create_table(
+        "known_place",
+        sa.Column("business_id", sa.String(), nullable=False),
+        sa.Column("staff_id", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("seen_at", TIMESTAMP, nullable=False),
+        sa.ForeignKeyConstraint(["business_id"], ["business.id"]),
+        sa.ForeignKeyConstraint(["staff_id"], ["staff.id"]),
+        sa.PrimaryKeyConstraint("staff_id", "digest"),
+    )
+    op.create_index("ix_known_place_business_id", "known_place", ["business_id"])
+    op.create_table(
+        "password_reset",
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("business_id", sa.String(), nullable=False),
+        sa.Column("staff_id", sa.String(), nullable=False),
+        sa.Column("created_at", TIMESTAMP, nullable=False),
+        sa.Column("expires_at", TIMESTAMP, nullable=False),
+        sa.Column("used_at", TIMESTAMP),
+        sa.ForeignKeyConstraint(["business_id"], ["business.id"]),
+        sa.ForeignKeyConstraint(["staff_id"], ["staff.id"]),
+        sa.PrimaryKeyConstraint("digest"),
+    )
+    op.create_index("ix_password_reset_business_id", "password_reset", ["business_id"])
+    op.create_index("ix_password_reset_staff_id", "password_reset", ["staff_id"])
+    op.create_table(
+        "throttle",
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("last_at", TIMESTAMP, nullable=False),
+        sa.Column("until", TIMESTAMP),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    for table in ("rendering", "webhook_replay", "access_token", "known_place", "password_reset"):
         protect(table)
+    protect_from_all("throttle")
 
 
 def downgrade() -> None:
     """Take them away again."""
-    for table in ("access_token", "webhook_replay", "rendering"):
+    for table in (
+        "throttle", "password_reset", "known_place", "access_token", "webhook_replay", "rendering",
+    ):  # fmt: skip
         op.drop_table(table)
+    for column in ("program", "address", "last_used_at"):
+        op.drop_column("session", column)
     for column in ("mail_after", "mail_tries", "mailed_to", "mailed_at"):
         op.drop_column("notice", column)
     op.drop_column("log_head", "pruned_until")
