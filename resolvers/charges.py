@@ -1,0 +1,107 @@
+"""What a call is charged: whose bucket it is, and what this operation took from it.
+
+A key has a bucket, also when it is rotated; all sessions of a staff login share one; an access
+token has its own, for it is in the hands of a customer who must not stop the counter. Strangers
+have one per address (of IPv6: per network of 64 bits), and so has each who guesses at codes.
+"""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+
+from core.buckets import Bucket
+from core.errors import Denied, RateLimited
+from core.settings import Settings
+from resolvers.context import Context
+
+
+@dataclass
+class Charge:
+    """What an operation took from a bucket, or why it may not run."""
+
+    bucket: Bucket
+    whose: str
+    requested: int
+    actual: int
+    level: float
+    at: datetime
+    refusal: Denied | None = None
+
+    @property
+    def size(self) -> int:
+        """What the bucket holds when it is full."""
+        return int(self.bucket.size)
+
+    @property
+    def restore_rate(self) -> int:
+        """What comes back per second."""
+        return int(self.bucket.per_second)
+
+    @property
+    def remaining(self) -> int:
+        """What is left in the bucket."""
+        return int(self.level)
+
+    @property
+    def seconds_until_full(self) -> int:
+        """How long the bucket takes to be full again, if nothing more is taken."""
+        return ceil(self.bucket.seconds_until(self.bucket.size, self.level))
+
+    @property
+    def full_at(self) -> datetime:
+        """When that is."""
+        return self.at + timedelta(seconds=self.seconds_until_full)
+
+
+charge_of_call: ContextVar[Charge | None] = ContextVar("charge_of_call", default=None)
+"""The charge of the operation that runs in this task."""
+
+
+async def rate_limit(context: Context) -> Charge:
+    """What the running operation was charged; where none was, how the caller's bucket stands."""
+    charge = charge_of_call.get()
+    if charge is not None:
+        return charge
+    (bucket, whose), now = bucket_for(context), context.deployment.clock.now()
+    taken = await context.deployment.buckets.take(bucket, whose, 0, now)
+    return Charge(bucket, whose, 0, 0, taken.level, now)
+
+
+def bucket_for(context: Context) -> tuple[Bucket, str]:
+    """The bucket that a caller's operations take from, and whose it is."""
+    settings, whose = context.deployment.settings, caller_key(context)
+    if whose is None and not context.is_operator:
+        return _strangers(settings), address_key(context)
+    return _callers(settings), whose or "operator"
+
+
+def caller_key(context: Context) -> str | None:
+    """Who calls, by the secret that was used; None for strangers."""
+    actor = context.caller
+    if actor is None:
+        return None
+    if actor.token is not None:
+        return f"token:{actor.token.id}"
+    if actor.session is not None:
+        return f"login:{actor.staff_id}"
+    return f"key:{actor.api_key.id}" if actor.api_key else f"login:{actor.staff_id}"
+
+
+def address_key(context: Context) -> str:
+    """Where a call comes from, as a digest: an address is personal."""
+    return f"address:{context.deployment.secrets.digest(f'bucket {context.place.source}')}"
+
+
+def too_fast(bucket: Bucket, amount: float, level: float) -> RateLimited:
+    """The refusal of what a bucket does not hold, with how long it takes until it does."""
+    wait = ceil(bucket.seconds_until(amount, level) * 1_000)
+    return RateLimited("Too much, too quickly; try again later.", retry_after_ms=max(1, wait))
+
+
+def _callers(settings: Settings) -> Bucket:
+    return Bucket("cost", settings.cost_bucket, settings.cost_per_second)
+
+
+def _strangers(settings: Settings) -> Bucket:
+    return Bucket("cost", settings.stranger_cost_bucket, settings.stranger_cost_per_second)
