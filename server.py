@@ -6,18 +6,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route, WebSocketRoute
 
 import endpoints
+from core.buckets import buckets_of
 from core.clock import Clock, SystemClock
 from core.secrets import Secrets
 from core.settings import Settings
 from core.watchdog import Watchdog
 from db import database_of
+from endpoints.answers import no_route
 from events.stream import Stream
+from execution.cost import ChargeCost
 from execution.documents import CheckDocuments
 from execution.errors import PresentErrors
 from execution.protocols import Exchange, Socket, fits
@@ -26,25 +30,32 @@ from execution.view import GraphQLView
 from integrations.channels import Channels
 from resolvers.context import Deployment
 from schema import make_schema
+from services.guesses import Guesses
 from webhooks.sender import Sender
 from worker import working
 
-_schema = make_schema(CheckDocuments, PresentErrors)
+_schema = make_schema(CheckDocuments, ChargeCost, PresentErrors)
 
 
 def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
     """The parts of a process, composed; none of them is open yet."""
     database, clock = database_of(settings), clock or SystemClock()
+    secrets = Secrets.from_setting(settings.secret_key, settings.data_dir)
+    # One Redis may serve several deployments: each has buckets under a name of its own.
+    name = secrets.digest(f"buckets {settings.database.rpartition('/')[2]}")[:16]
+    buckets = buckets_of(settings.broadcast, name)
     documents = Renderer(_schema)
     documents.deployment = Deployment(
         settings=settings,
         database=database,
         stream=Stream(database, settings.broadcast),
-        secrets=Secrets.from_setting(settings.secret_key, settings.data_dir),
+        secrets=secrets,
         clock=clock,
         sender=Sender(clock, allow_insecure=settings.allow_insecure_webhooks),
         channels=Channels.of(settings),
         documents=documents,
+        buckets=buckets,
+        guesses=Guesses(buckets, clock, settings.misses_per_minute),
     )
     return documents.deployment
 
@@ -73,6 +84,7 @@ def create_app(
             *endpoints.routes(),
         ],
         middleware=_middleware(settings),
+        exception_handlers={HTTPException: no_route},
     )
     app.state.deployment = deployment
     app.state.is_ready = False
@@ -100,7 +112,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "ws_per_message_deflate": False,
         "proxy_headers": bool(settings.trusted_proxies),
         "forwarded_allow_ips": list(settings.trusted_proxies),
-        # What is left of 10 s is the worker's.
+        # For requests; the worker then has its own 17 s, as long as a webhook may take.
         "timeout_graceful_shutdown": 5,
         "log_config": None,
         "access_log": False,
@@ -119,6 +131,7 @@ async def opened(deployment: Deployment) -> AsyncIterator[None]:
         stack.push_async_callback(deployment.database.close)
         await deployment.stream.open()
         stack.push_async_callback(deployment.stream.close)
+        stack.push_async_callback(deployment.buckets.close)
         await deployment.sender.open()
         stack.push_async_callback(deployment.sender.close)
         yield
@@ -135,6 +148,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
                 allow_origins=list(settings.allowed_origins),
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["authorization", "content-type", "idempotency-key"],
+                expose_headers=["ratelimit-policy", "ratelimit", "retry-after"],
                 max_age=600,
             )
         )

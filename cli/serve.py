@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import gc
+import resource
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +26,9 @@ _DISK_FAILED = 74
 """What BSD's sysexits calls an input or output error."""
 
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
+
+
+_MOST_FILES = 65_536
 
 
 def serve(
@@ -89,11 +93,21 @@ def _only_server(settings: Settings) -> Iterator[None]:
         yield
 
 
+def _allow_files() -> None:
+    """Every socket is a file, and 1 024, the usual allowance, are soon used up."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = most == resource.RLIM_INFINITY
+    allowed = _MOST_FILES if unlimited else min(most, _MOST_FILES)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+
+
 def _run_server(settings: Settings, *, with_worker: bool) -> None:
     import uvicorn  # noqa: PLC0415
 
     from server import create_app, server_options  # noqa: PLC0415
 
+    _allow_files()
     app = create_app(settings, with_worker=with_worker)
     database = app.state.deployment.database
     database.on_broken = lambda: signal.raise_signal(signal.SIGINT)
@@ -126,6 +140,7 @@ async def _work(settings: Settings) -> None:
     from server import deployment_of, opened  # noqa: PLC0415
     from worker import working  # noqa: PLC0415
 
+    _allow_files()
     deployment = deployment_of(settings)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

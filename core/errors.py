@@ -12,6 +12,7 @@ Denied                      told at top level with `extensions.code`
 ├── Unauthenticated
 ├── Forbidden
 ├── BadUserInput
+├── TooComplex              an operation that may cost more than one may
 ├── CursorExpired           `oldest_cursor`: retention has thrown away what lies beyond the cursor
 ├── RateLimited             `retry_after_ms`
 └── Overloaded              a bounded queue is full
@@ -224,6 +225,12 @@ class BadUserInput(Denied):
     """An argument that no rule could accept, such as a page of minus one."""
 
     code = "BAD_USER_INPUT"
+
+
+class TooComplex(Denied):
+    """The document is over a limit: too long, too deep, too wide, or too dear."""
+
+    code = "QUERY_TOO_COMPLEX"
 
 
 class CursorExpired(Denied):

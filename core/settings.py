@@ -123,6 +123,34 @@ class Settings(BaseSettings):
         "",
         description="Whom mail is from, such as `stampwire@example.com`; needed with the SMTP URL.",
     )
+    cost_per_operation: int = Field(
+        5_000,
+        ge=1,
+        description=(
+            "What one operation may cost: an object 1, a connection 2 and `first` times its items, "
+            "a mutation or subscription 10. Over it: `QUERY_TOO_COMPLEX`."
+        ),
+    )
+    cost_bucket: int = Field(
+        20_000,
+        ge=1,
+        description="What a key, a login's sessions or an access token may spend at once.",
+    )
+    cost_per_second: int = Field(
+        1_000, ge=1, description="How quickly that comes back. Over it: `RATE_LIMITED`."
+    )
+    stranger_cost_bucket: int = Field(
+        200, ge=1, description="What an address may spend at once without a key."
+    )
+    stranger_cost_per_second: int = Field(10, ge=1, description="How quickly that comes back.")
+    misses_per_minute: int = Field(
+        10,
+        ge=1,
+        description=(
+            "How many redeem or claim codes that do not exist a key may try in a minute, and an "
+            "address."
+        ),
+    )
     log_level: str = Field("info", description="`debug`, `info`, `warning` or `error`.")
 
     @model_validator(mode="before")

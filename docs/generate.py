@@ -5,6 +5,7 @@ python -m docs.generate --check    writes nothing; exits 1 and names those that 
 """
 
 import inspect
+import runpy
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,9 @@ def main() -> int:
 
 def the_schema() -> str:
     """The schema in GraphQL's own language."""
-    return _schema()[1].rstrip() + "\n"
+    one_of = "directive @oneOf on INPUT_OBJECT"
+    text = _schema()[1].replace(one_of, f'"""Exactly one of the fields is given."""\n{one_of}', 1)
+    return text.rstrip() + "\n"
 
 
 # -- events.md ------------------------------------------------------------------------------------
@@ -289,7 +292,6 @@ REQUEST_CODES = {
     "GRAPHQL_PARSE_FAILED": "The document is not GraphQL.",
     "GRAPHQL_VALIDATION_FAILED": "The document does not fit the schema.",
     "OPERATION_RESOLUTION_FAILURE": "No operation of this name, or several and none was chosen.",
-    "QUERY_TOO_COMPLEX": "The document is over a limit: too long, too deep, or too wide.",
     "BAD_REQUEST": "The request itself is wrong: its media type, size or JSON.",
     "INTERNAL_SERVER_ERROR": "Our fault. `requestId` is in our log; please tell it to us.",
 }
@@ -417,6 +419,110 @@ def _root(root: GraphQLObjectType | None) -> str:
     )
 
 
+# -- protocol.md ----------------------------------------------------------------------------------
+
+
+def the_protocol() -> str:
+    """What becomes of requests and sockets, and the points that are tested."""
+    from execution.transport import Outcome  # noqa: PLC0415 -- the other documents do not need it
+
+    points = runpy.run_path(str(FOLDER.parent / "tests" / "judges" / "points.py"))
+    parts = [
+        NOTE,
+        "# The protocol",
+        (
+            "GraphQL is spoken at `/graphql`: over HTTP by `POST` (callers with a key may send "
+            "queries by `GET`), as server-sent events (`Accept: text/event-stream`, graphql-sse in "
+            "distinct mode), in several parts (`multipart/mixed;subscriptionSpec=1.0`), and over "
+            "websockets that speak graphql-transport-ws. "
+            "[subscriptions.md](subscriptions.md) tells how to follow events."
+        ),
+        "## The status of an answer",
+        (
+            "The media type is chosen from `Accept`, by weight and then in the order given: "
+            "`application/graphql-response+json`, `application/json` (which is the answer where "
+            "nothing is said), `text/event-stream`. A subscription takes the first that streams. "
+            "In plain JSON a request that never ran still has the status 200, as older clients "
+            "expect."
+        ),
+        _table(
+            ("Status", "As plain JSON", "Code", "What happened"),
+            [
+                (
+                    str(outcome.status),
+                    str(outcome.as_json),
+                    ", ".join(f"`{code}`" for code in outcome.code.split(", ") if code),
+                    outcome.meaning,
+                )
+                for outcome in Outcome
+            ],
+        ),
+        "## How long we wait",
+        _waits(),
+        "## The points that are tested",
+        (
+            "This list is our own: tests/judges/test_protocol.py holds every server that is built "
+            "to it."
+        ),
+        _table(
+            ("graphql-transport-ws", "Close code"),
+            [(point.name, str(point.code or "")) for point in points["POINTS"]],
+        ),
+        _table(
+            ("GraphQL over HTTP", "Status", "Media type", "Code"),
+            [
+                (
+                    point.name,
+                    str(point.status),
+                    f"`{point.media_type}`" if point.media_type else "",
+                    f"`{point.code}`" if point.code else "",
+                )
+                for point in points["EXCHANGES"]
+            ],
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _waits() -> str:
+    from execution import view  # noqa: PLC0415
+    from execution.protocols import SEND_SECONDS, Patience  # noqa: PLC0415
+    from execution.transport import BODY_LIMIT  # noqa: PLC0415
+
+    given = Patience()
+    rows = [
+        ("The headers of a request, or a handshake", f"{given.head_seconds:g} s; then 408"),
+        ("The body of a request", f"{given.body_seconds:g} s; then 408"),
+        (
+            "The body of an upload",
+            (
+                f"{given.body_seconds:g} s, and 1 s more for each {given.body_rate} bytes that "
+                "have come"
+            ),
+        ),
+        ("The size of a body", f"{BODY_LIMIT} bytes (uploads: 20 MB); then 413"),
+        ("The address", f"{given.url_bytes} bytes; then 414"),
+        ("The headers", f"{given.headers}, with {given.head_bytes} bytes in all; then 431"),
+        ("Somebody who reads nothing of an answer", f"{given.answer_seconds:g} s"),
+        ("Somebody who reads nothing of a stream or socket", f"{SEND_SECONDS:g} s"),
+        ("`connection_init`", f"{view.INIT_WITHIN.total_seconds():g} s; then 4408"),
+        ("Pings of the websocket", "one each 20 s; who does not answer for 20 s is let go"),
+        (
+            "Frames of a socket, pings among them",
+            (
+                f"{given.messages_at_once} at once, {given.messages_per_second:g} a second for "
+                "ever; then 4429"
+            ),
+        ),
+        ("Operations of a socket at once", f"{view.SUBSCRIPTIONS_PER_SOCKET}; then `RATE_LIMITED`"),
+        (
+            "Sockets and streams of a key, session or access token in one process",
+            f"{view.SOCKETS_PER_KEY}; then 4429, or the status 429",
+        ),
+    ]
+    return _table(("What", "How long, or how much"), rows)
+
+
 # -- What they share ------------------------------------------------------------------------------
 
 
@@ -466,6 +572,7 @@ DOCUMENTS: types.MappingProxyType[str, Callable[[], str]] = types.MappingProxyTy
         "settings.md": the_settings,
         "errors.md": the_errors,
         "operations.md": the_operations,
+        "protocol.md": the_protocol,
     }
 )
 

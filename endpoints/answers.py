@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 import orjson
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -55,6 +57,14 @@ def answering(handle: Handler) -> Callable[[Request], Awaitable[Response]]:
             return problem(error.status, "BAD_REQUEST", str(error))
 
     return answer
+
+
+async def no_route(_: Request, error: Exception) -> Response:
+    """What is told where no route leads, or another method does."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = error.headers if isinstance(error, HTTPException) else None
+    code = {404: "NOT_FOUND"}.get(status, "BAD_REQUEST")
+    return problem(status, code, HTTPStatus(status).phrase, dict(headers or {}))
 
 
 def json_answer(said: Any, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -1,17 +1,21 @@
 """The page behind the QR code of a receipt: what it is worth, and how it is claimed."""
 
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
+from core.errors import RateLimited
 from core.money import major_units
 from core.secrets import read_crockford
+from endpoints.answers import HEADERS
 from endpoints.card_page import logo_of, page
 from endpoints.codes import picture_of
 from models import Business, CardTemplate, ClaimCode
-from resolvers.context import Deployment
+from resolvers.charges import address_key
+from resolvers.context import Context, Deployment
 from services.tokens import claim_code_by_code
 
 _WORDS: dict[str, dict[str, Any]] = {
@@ -43,7 +47,15 @@ async def show_claim_code(request: Request) -> Response:
     deployment: Deployment = request.app.state.deployment
     asked = request.headers.get("accept-language", "")
     code = read_crockford(request.path_params["code"])
-    found = await deployment.database.read(None, lambda tx: claim_code_by_code(tx, code))
+    client = request.client
+    caller = Context(deployment, remote_address=client.host if client else "")
+    try:
+        async with deployment.guesses.guess([address_key(caller)]) as guess:
+            found = await deployment.database.read(None, lambda tx: claim_code_by_code(tx, code))
+            guess.is_miss = found is None
+    except RateLimited as error:
+        headers = {**HEADERS, "Retry-After": str(ceil(error.retry_after_ms / 1_000))}
+        return PlainTextResponse(str(error), status_code=429, headers=headers)
     if found is None:
         return page("no_card.html", {"logo": None}, asked, _WORDS, status=404)
     claim_code, business, template = found

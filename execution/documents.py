@@ -5,9 +5,10 @@ fragment spread anew are exponential (Strawberry's two were measured to block th
 on 800 bytes). Ours walks response paths merged, level by level, with a budget of visits.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -39,6 +40,7 @@ ALIASES = 30
 ROOT_FIELDS = 20
 ERRORS_TOLD = 5
 _REMEMBERED = 1_024
+_ASKS_FOR_SCHEMA = re.compile(r"__(schema|type)\b")
 _LONGEST_REMEMBERED = 20_000
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 
@@ -49,6 +51,8 @@ class Checked:
 
     document: DocumentNode | None
     errors: tuple[GraphQLError, ...] = ()
+    prices: dict[str | None, Any] = field(default_factory=dict, compare=False)
+    """What its operations cost, once somebody asked (execution/cost.py)."""
 
 
 def check_document(schema: GraphQLSchema, text: str) -> Checked:
@@ -166,6 +170,7 @@ class CheckDocuments(SchemaExtension):
         context: Any = self.execution_context
         if context.query and context.graphql_document is None:
             self._checked = check_document(context.schema._schema, context.query)  # noqa: SLF001
+            context.checked = self._checked
             context.graphql_document = self._checked.document
             context.parse_options = {"max_tokens": TOKENS}
         yield
@@ -177,8 +182,17 @@ class CheckDocuments(SchemaExtension):
             if not errors and self._is_ambiguous(self._checked.document):
                 code = {"code": "OPERATION_RESOLUTION_FAILURE"}
                 errors = [GraphQLError("Say which operation: there are several.", extensions=code)]
+            elif not errors and self._is_of_a_stranger(self.execution_context.query):
+                code = {"code": "UNAUTHENTICATED"}
+                errors = [GraphQLError("Introspection needs a valid key.", extensions=code)]
             self.execution_context.pre_execution_errors = errors
         yield
+
+    def _is_of_a_stranger(self, text: str | None) -> bool:
+        """Whether a stranger asks for the schema: it is published as a file."""
+        context = self.execution_context.context
+        is_known = getattr(context, "caller", None) or getattr(context, "is_operator", False)
+        return not is_known and _ASKS_FOR_SCHEMA.search(text or "") is not None
 
     def _is_ambiguous(self, document: DocumentNode | None) -> bool:
         """Whether several operations are given and none is named; Strawberry runs the first."""

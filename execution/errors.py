@@ -1,5 +1,6 @@
 """How errors leave: a code for each, our faults masked, callers' mistakes never logged as ours."""
 
+import re
 import uuid
 from collections.abc import Iterator
 from time import perf_counter
@@ -8,10 +9,14 @@ from typing import Any
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions import SchemaExtension
+from strawberry.schema.exceptions import CannotGetOperationTypeError
 
 from core.errors import Denied, Refused
 from db import Taken
 from execution.counting import count_operation
+
+_SUGGESTION = re.compile(r" Did you mean [^?]*\?")
+"""What graphql-core adds to a mistake in variables: names that strangers need not learn."""
 
 log = structlog.get_logger("stampwire.graphql")
 
@@ -51,11 +56,14 @@ def present(error: GraphQLError) -> GraphQLError:
         return _coded(error, str(cause), cause.extensions)
     if isinstance(cause, Refused):
         return _coded(error, cause.message, {"code": cause.code.name})
+    if isinstance(cause, CannotGetOperationTypeError):
+        return _coded(error, error.message, {"code": "OPERATION_RESOLUTION_FAILURE"})
     if cause is not None and not isinstance(cause, GraphQLError):
         return _masked(error, cause)
     if error.extensions and "code" in error.extensions:
         return error
-    return _coded(error, error.message, {"code": _request_code(error)})
+    message = _SUGGESTION.sub("", error.message)
+    return _coded(error, message, {"code": _request_code(error)})
 
 
 def _request_code(error: GraphQLError) -> str:

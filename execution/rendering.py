@@ -1,11 +1,13 @@
 """Rendering: an endpoint's own document, checked when it is saved and executed per event."""
 
 from functools import lru_cache
+from typing import Any
 
 from graphql import GraphQLError
 from strawberry.schema.base import BaseSchema
 
 from db import Transaction
+from execution.cost import price_in
 from execution.documents import check_document
 from execution.subscriptions import LogSubscription, log_subscription
 from models import Actor, EventRow
@@ -36,6 +38,11 @@ class Renderer:
             raise ValueError("A document is one subscription of events, without variables.")
         if said.after is not None:
             raise ValueError("An endpoint has a cursor of its own: leave `after` out.")
+        assert self.deployment is not None  # noqa: S101 -- set where the process is composed
+        most = self.deployment.settings.cost_per_operation
+        core: Any = self._schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
+        if (cost := price_in(core, checked, said.operation).requested(None)) > most:
+            raise ValueError(f"It may cost {cost} for each event; at most {most}.")
 
     async def render(self, actor: Actor, text: str, event: EventRow) -> str | None:
         """The body for an event; None where the document's filter leaves it out."""

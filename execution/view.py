@@ -2,28 +2,34 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import orjson
 import strawberry
-from cross_web import AsyncHTTPRequestAdapter, HTTPException
-from graphql import GraphQLError, OperationType
+from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
+from graphql import GraphQLError
 from graphql.utilities import get_operation_ast
 from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
-from strawberry.http import GraphQLRequestData
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.schema.base import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError
-from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions import (
+    GRAPHQL_SSE_PROTOCOL,
+    GRAPHQL_TRANSPORT_WS_PROTOCOL,
+    MULTIPART_SUBSCRIPTION_PROTOCOL,
+)
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
 )
@@ -31,18 +37,41 @@ from strawberry.types import ExecutionResult
 
 from core.errors import Denied, RateLimited
 from core.metrics import REQUESTS, SOCKETS, SUBSCRIPTIONS
+from execution.cost import charge_subscription, limit_headers
 from execution.documents import check_document
 from execution.fanout import Fanout, Member, TooSlow
-from execution.protocols import EXTENSION, SEND_SECONDS, Blocked, Exchange, Socket, frames_of
+from execution.protocols import (
+    EXTENSION,
+    SEND_SECONDS,
+    TOO_MANY,
+    Blocked,
+    Exchange,
+    Socket,
+    frames_of,
+)
 from execution.subscriptions import LogSubscription, log_subscription
+from execution.transport import (
+    BODY_LIMIT,
+    GRAPHQL,
+    METHODS,
+    Outcome,
+    Streams,
+    Unfit,
+    check_request,
+    protocol_for,
+    read_request,
+    refusal,
+    strict_json,
+)
 from models import Actor, encode_cursor
 from resolvers.callers import caller_of, secret_in
+from resolvers.charges import charge_of_call
 from resolvers.context import Context, Deployment
 
-BODY_LIMIT = 100_000
 SUBSCRIPTIONS_PER_SOCKET = 50
+SOCKETS_PER_KEY = 100
+"""Sockets and streams that a key, session or access token may have open in one process."""
 INIT_WITHIN = timedelta(seconds=5)
-SSE_PROTOCOL = "graphql-sse"
 TOO_SLOW = 4008
 
 
@@ -86,6 +115,35 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         finally:
             if self._rights_task is not None:
                 self._rights_task.cancel()
+            self.view.seats.leave(self.context)
+
+    async def handle_connection_init(self, message: Any) -> None:
+        """Let the caller in, unless it has too many sockets open."""
+        try:
+            await super().handle_connection_init(message)
+        except _NoSeat:
+            await self.websocket.close(code=TOO_MANY, reason="Too many sockets")
+
+    async def handle_ping(self, message: Any) -> None:
+        """Answer with what the ping carried."""
+        payload = message.get("payload")
+        pong = {"type": "pong"} if payload is None else {"type": "pong", "payload": payload}
+        await self.send_message(pong)  # type: ignore[arg-type]
+
+    async def handle_subscribe(self, message: Any) -> None:
+        """Start an operation; one too many is refused with a code, and the socket goes on."""
+        is_new = message["id"] not in self.operations
+        most = self.max_subscriptions_per_connection
+        if self.connection_acknowledged and is_new and most and len(self.operations) >= most:
+            error = GraphQLError(
+                f"A socket carries at most {most} operations at once.",
+                extensions={"code": "RATE_LIMITED"},
+            )
+            await self.send_message(
+                {"id": message["id"], "type": "error", "payload": [error.formatted]}
+            )
+            return
+        await super().handle_subscribe(message)
 
     async def handle_message(self, message: Any) -> None:
         """Any message; one of a wrong shape closes the socket with 4400."""
@@ -119,6 +177,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         assert self._frames is not None  # noqa: S101 -- asked before
         fanout = self.view.fanout
         outlet = _Subscriber(self._frames, operation.id)
+        await charge_subscription(self.context, self.schema._schema, said)  # type: ignore[attr-defined]  # noqa: SLF001
         member = self._members[operation.id] = await fanout.start(said, self.context, outlet)
         try:
             REQUESTS.count("subscription", "ok")
@@ -146,45 +205,139 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         return None
 
 
+class _Asked(StarletteRequestAdapter):
+    """A request as Strawberry sees it, which remembers itself."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.itself = request
+
+
 class GraphQLView(GraphQL[Context, None]):
     """The one GraphQL endpoint."""
 
+    request_adapter_class = _Asked
     graphql_transport_ws_handler_class = SocketHandler
+    stream_transport_classes_by_protocol = Streams.by_protocol
 
     def __init__(self, schema: BaseSchema, deployment: Deployment) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
-            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, SSE_PROTOCOL),
+            subscription_protocols=(
+                GRAPHQL_TRANSPORT_WS_PROTOCOL,
+                GRAPHQL_SSE_PROTOCOL,
+                MULTIPART_SUBSCRIPTION_PROTOCOL,
+            ),
             connection_init_wait_timeout=INIT_WITHIN,
             max_subscriptions_per_connection=SUBSCRIPTIONS_PER_SOCKET,
             allowed_origins=deployment.settings.allowed_origins,
         )
         self._deployment = deployment
         self.fanout = Fanout(deployment)
+        self.seats = _Seats()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request or a socket."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        request = Request(scope, _capped(receive))
+        if scope["method"] == "OPTIONS":  # what asks for CORS was answered before
+            await Response(status_code=204, headers={"Allow": METHODS})(scope, receive, send)
+            return
+        request = Request(scope, _capped(receive, _told_length(scope)))
         try:
-            response: Response = await self.run(request)
-        except HTTPException as error:
-            unresolved = isinstance(error.__cause__, CannotGetOperationTypeError)
-            code = "OPERATION_RESOLUTION_FAILURE" if unresolved else "BAD_REQUEST"
-            response = _refusal(error.status_code, error.reason, code)
-        except _TooLarge:
-            response = _refusal(413, f"A request has at most {BODY_LIMIT} bytes.")
-        except RateLimited as error:  # who calls could not be looked up
-            response = _refusal(503, str(error), error.code)
-            response.headers["Retry-After"] = str(max(1, round(error.retry_after_ms / 1000)))
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return
         context: Context | None = getattr(request.state, "context", None)
         if isinstance(response, StreamingResponse) and context is not None and context.caller:
-            await _serve_with_rights(response, context, scope, receive, send)
+            await self._stream(response, context, scope, receive, send)
         else:
             await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        """The answer to a request, or why it has none."""
+        try:
+            check_request(request)
+            response: Response = await self.run(request)
+        except Unfit as error:
+            return refusal(error.status_code, error.reason, error.code, error.headers)
+        except HTTPException as error:
+            if not isinstance(error.__cause__, CannotGetOperationTypeError):
+                return refusal(error.status_code, error.reason, "BAD_REQUEST")
+            request.state.outcome = Outcome.REQUEST_ERROR
+            response = refusal(200, error.reason, "OPERATION_RESOLUTION_FAILURE")
+        except _TooLarge:
+            said = f"A request has at most {BODY_LIMIT} bytes."
+            return refusal(Outcome.TOO_LARGE.status, said, Outcome.TOO_LARGE.code)
+        except RateLimited as error:  # who calls could not be looked up
+            seconds = max(1, round(error.retry_after_ms / 1000))
+            return refusal(
+                Outcome.AWAY.status, str(error), error.code, {"Retry-After": str(seconds)}
+            )
+        if not isinstance(response, StreamingResponse):
+            self._finish(request, response)
+        return response
+
+    @staticmethod
+    def _finish(request: Request, response: Response) -> None:
+        """Give an answer the media type that was asked for, and the status that goes with it."""
+        media_type: str = request.state.media_type
+        response.headers["content-type"] = f"{media_type}; charset=utf-8"
+        response.headers["vary"] = "Accept, Authorization"
+        if response.status_code == Outcome.ANSWERED.status:
+            response.status_code = request.state.outcome.status_as(media_type)
+
+    async def _stream(
+        self, response: Response, context: Context, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve a stream of answers, if its caller has not too many open."""
+        try:
+            self.seats.take(context)
+        except _NoSeat:
+            outcome = Outcome.TOO_MANY_STREAMS
+            said = f"A key has at most {SOCKETS_PER_KEY} sockets and streams open."
+            await refusal(outcome.status, said, outcome.code)(scope, receive, send)
+            return
+        try:
+            await _serve_with_rights(response, context, scope, receive, send)
+        finally:
+            self.seats.leave(context)
+
+    def should_render_graphql_ide(self, request: Any) -> bool:  # noqa: ARG002
+        """There is none here."""
+        return False
+
+    async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:
+        """What is asked, and how its answer is to be sent. Unfit if either cannot be."""
+        assert isinstance(request, _Asked)  # noqa: S101 -- we said so above
+        asked = request.itself
+        context: Context = asked.state.context
+        if asked.method == "GET" and context.caller is None and not context.is_operator:
+            raise Unfit(
+                Outcome.STRANGER, "GET is for callers with a key.", WWW_Authenticate="Bearer"
+            )
+        data = await read_request(asked, self.parse_json)
+        document = check_document(self.schema._schema, data.query or "").document  # type: ignore[attr-defined]  # noqa: SLF001
+        operation = document and get_operation_ast(document, data.operation_name)
+        kind = operation.operation if operation else None
+        media_type, protocol = protocol_for(asked.headers.get("accept"), asked.method, kind)
+        asked.state.media_type = media_type if protocol == "http" else GRAPHQL
+        return replace(data, protocol=protocol)  # type: ignore[arg-type]
+
+    async def process_result(
+        self, request: Request, result: ExecutionResult
+    ) -> GraphQLHTTPResponse:
+        """The answer as it is sent; one to what never ran has no data."""
+        response = await super().process_result(request, result)
+        errors = result.errors
+        if result.data is None and errors and all(error.path is None for error in errors):
+            request.state.outcome = Outcome.REQUEST_ERROR
+            response.pop("data", None)
+        else:
+            request.state.outcome = Outcome.ANSWERED
+        return response
 
     async def execute_single(
         self,
@@ -195,14 +348,16 @@ class GraphQLView(GraphQL[Context, None]):
         root_value: None,
         request_data: GraphQLRequestData,
     ) -> ExecutionResult:
-        """Execute what is answered once; Strawberry would run a subscription like a query."""
-        document = check_document(self.schema._schema, request_data.query or "").document  # type: ignore[attr-defined]  # noqa: SLF001
-        operation = document and get_operation_ast(document, request_data.operation_name)
-        if operation and operation.operation is OperationType.SUBSCRIPTION:
-            raise HTTPException(400, "A subscription needs a socket or Accept: text/event-stream.")
-        return await super().execute_single(
+        """Execute what is answered once, and tell what is left of its caller's bucket."""
+        result = await super().execute_single(
             request, request_adapter, sub_response, context, root_value, request_data
         )
+        charge = charge_of_call.get()
+        if charge is not None:
+            sub_response.headers.update(limit_headers(charge))
+            if isinstance(charge.refusal, RateLimited):
+                sub_response.status_code = 429
+        return result
 
     async def get_context(
         self,
@@ -211,7 +366,11 @@ class GraphQLView(GraphQL[Context, None]):
     ) -> Context:
         """Who calls, by the Authorization header; sockets tell it in connection_init."""
         client = request.client
-        context = Context(self._deployment, remote_address=client.host if client else "")
+        context = Context(
+            self._deployment,
+            remote_address=client.host if client else "",
+            user_agent=request.headers.get("user-agent", "")[:200],
+        )
         if isinstance(request, Request):
             secret = secret_in({"Authorization": request.headers.get("authorization")})
             context.caller = await caller_of(self._deployment, secret)
@@ -231,21 +390,17 @@ class GraphQLView(GraphQL[Context, None]):
             raise ConnectionRejectionError from None
         if context.caller is None:
             raise ConnectionRejectionError
+        self.seats.take(context)
         return strawberry.UNSET
 
-    def parse_json(self, data: str | bytes) -> Any:
-        """A body (bytes) or a part of a query string (text); a body is an object."""
-        parsed = super().parse_json(data)
-        if isinstance(data, bytes) and not isinstance(parsed, dict | list):
-            raise HTTPException(400, "A request is a JSON object.")
-        return parsed
-
     def decode_json(self, data: str | bytes) -> Any:
-        """JSON as the standard has it: no NaN, no lone surrogates, bounded depth."""
+        """JSON as the standard has it: no NaN, no lone surrogates, bounded depth, each key once."""
         try:
-            return orjson.loads(data)
+            said = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise json.JSONDecodeError(str(error), "", 0) from None
+        strict_json(data)
+        return said
 
     def encode_json(self, data: Any) -> str:
         """Text, for sockets send text frames."""
@@ -317,7 +472,8 @@ async def _serve_with_rights(
                 async with asyncio.timeout(SEND_SECONDS):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            await _refusal(401, "Your rights have ended.")(scope, receive, send)
+            said = refusal(401, "Your rights have ended.", "UNAUTHENTICATED")
+            await said(scope, receive, send)
     finally:
         for task in (serving, rights, going_away):
             task.cancel()
@@ -334,12 +490,20 @@ class _TooLarge(Exception):
     """The body is over the limit."""
 
 
-def _capped(receive: Receive) -> Receive:
-    """The same, but counting: a body over the limit is cut off while it is read."""
-    seen = 0
+def _told_length(scope: Scope) -> int:
+    """How long the body says it is."""
+    told = Headers(scope=scope).get("content-length", "")
+    return int(told) if told.isascii() and told.isdigit() else 0
+
+
+def _capped(receive: Receive, seen: int) -> Receive:
+    """The same, but counting: a body over the limit is cut off while it is read, or before."""
+    told, seen = seen, 0
 
     async def counted() -> Message:
         nonlocal seen
+        if told > BODY_LIMIT:
+            raise _TooLarge
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > BODY_LIMIT:
@@ -349,9 +513,38 @@ def _capped(receive: Receive) -> Receive:
     return counted
 
 
-def _refusal(status: int, message: str, code: str = "BAD_REQUEST") -> Response:
-    error = {"message": message, "extensions": {"code": code}}
-    return JSONResponse({"errors": [error]}, status_code=status)
+class _NoSeat(Exception):
+    """The caller's key has too many sockets and streams open."""
+
+
+class _Seats:
+    """Which sockets and streams are open, by the key, session or token that opened them."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, set[int]] = defaultdict(set)
+
+    def take(self, context: Context) -> None:
+        """One more. _NoSeat if there are too many."""
+        seats = self._open[_whose(context)]
+        if len(seats) >= SOCKETS_PER_KEY:
+            raise _NoSeat
+        seats.add(id(context))
+
+    def leave(self, context: Context) -> None:
+        """One less, if it was one."""
+        if context.caller is not None:
+            whose = _whose(context)
+            seats = self._open[whose]
+            seats.discard(id(context))
+            if not seats:
+                del self._open[whose]
+
+
+def _whose(context: Context) -> str:
+    """What the caller came in by."""
+    actor = context.actor
+    credential = actor.token or actor.api_key or actor.session
+    return credential.id if credential is not None else str(actor.staff_id)
 
 
 _SHAPES: dict[str, tuple[bool, bool]] = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from core.buckets import Buckets
 from core.clock import Clock
 from core.errors import Forbidden, Unauthenticated
 from core.secrets import Secrets
@@ -17,7 +18,9 @@ from models import Actor, Card, Customer, Row
 from models.relations import ToMany, ToOne
 from resolvers.loaders import Loader
 from services.access_tokens import check_reach
+from services.guesses import Guesses
 from services.operation import NOT_BY_TOKEN
+from services.places import Place
 
 if TYPE_CHECKING:
     from webhooks.documents import Documents
@@ -39,6 +42,8 @@ class Deployment:
     sender: "Sender"
     channels: Channels
     documents: "Documents"
+    buckets: Buckets
+    guesses: Guesses
 
 
 @dataclass
@@ -50,6 +55,7 @@ class Context:
     is_operator: bool = False
     idempotency_header: str | None = None
     remote_address: str = ""
+    user_agent: str = ""
     connection_params: dict[str, Any] | None = None
     _loaders: dict[Any, Loader[str, Any]] = field(default_factory=dict)
 
@@ -59,6 +65,11 @@ class Context:
         if self.caller is None:
             raise Unauthenticated
         return self.caller
+
+    @property
+    def place(self) -> Place:
+        """From where the call comes."""
+        return Place(self.remote_address, self.user_agent)
 
     @property
     def now(self) -> datetime:

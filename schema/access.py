@@ -45,8 +45,8 @@ _PAGE_INFO = "hasNextPage hasPreviousPage startCursor endCursor"
 
 DECISIONS: dict[str, Decision] = {
     "Query": Decision(
-        card="card",
-        events="events eventSample",
+        card="card rateLimit",
+        events="events eventSample rateLimit",
         nobody="""apiKeys campaign campaignDryRun campaigns canRedeem cardTemplateChanges
             cardTemplates cards claimCodes customer customers deliveries exportCardTemplate
             exportCustomer importJob importJobs locations node notices overview previewStamps
@@ -91,6 +91,10 @@ DECISIONS: dict[str, Decision] = {
         card="id title description imageUrl validity validityNumber validityDate redemptionMode",
         nobody="redeemCode generatesCode status createdAt archivedAt",
     ),
+    "RateLimit": Decision(
+        card="limit remaining restoreRate resetAt cost",
+        events="limit remaining restoreRate resetAt cost",
+    ),
     "PageInfo": Decision(card=_PAGE_INFO, events=_PAGE_INFO),
     "EventConnection": Decision(events=_PAGE),
     "EventEdge": Decision(events="cursor node"),
@@ -126,8 +130,8 @@ NOTHING = _words(
     """ApiKey Business Campaign CampaignDryRun CampaignSample Change ChannelCount ChannelResult
     ClaimCode Consent CustomerFigures DayFigures Delivery ExpectedEvent ExpectedReward Figure
     ImportJob ImportRow LotteryOdds Mutation Notice Overview Pulse RedeemCheck RewardFigures
-    Segment SessionShown Staff StaffFigures StaffVelocity StampBucket StampHistogram StampVerdict
-    StampsPreview System Upload Usage Viewer Voiding WebhookAttempt WebhookDryRun
+    Segment Session SessionShown Staff StaffFigures StaffVelocity StampBucket StampHistogram
+    StampVerdict StampsPreview System Upload Usage Viewer Voiding WebhookAttempt WebhookDryRun
     WebhookEndpoint WebhookHealth WebhookLag WebhookReplay"""
 )
 """The types of which tokens read nothing at all."""

@@ -13,6 +13,7 @@ from resolvers import (
     deliveries,
     imports,
     lotteries,
+    password_resets,
     privacy,
     replays,
     staff,
@@ -32,6 +33,10 @@ class Mutation:
     sign_in = mutation(staff.sign_in)
     sign_out = mutation(staff.sign_out)
     change_password = mutation(staff.change_password)
+    end_session = mutation(staff.end_session)
+    end_all_sessions = mutation(staff.end_all_sessions)
+    request_password_reset = mutation(password_resets.request_password_reset)
+    reset_password = mutation(password_resets.reset_password)
 
     generate_api_key = mutation(staff.generate_api_key)
     regenerate_api_key = mutation(staff.regenerate_api_key)

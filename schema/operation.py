@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import strawberry
 from graphql.pyutils import snake_to_camel
@@ -27,6 +27,7 @@ from services.operation import Operation, Outcome, Shown
 
 operations: dict[str, Operation[..., Outcome]] = {}
 """Every mutation by its GraphQL name, with the operation it performs."""
+_INPUT = strawberry.argument(description="Everything it is told.")
 
 
 def mutation(resolver: Resolver, *, input: type | None = None, name: str | None = None) -> Any:
@@ -49,7 +50,7 @@ def mutation(resolver: Resolver, *, input: type | None = None, name: str | None 
         resolve,
         payload_type(snake_to_camel(python_name) + "Payload", outcome_of(operation)) | None,
         description_of(operation),
-        input=input_type,
+        input=Annotated[input_type, _INPUT],
     )
 
 

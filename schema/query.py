@@ -9,6 +9,7 @@ from strawberry.scalars import JSON
 import models
 import resolvers.campaigns
 import resolvers.cards
+import resolvers.charges
 import resolvers.customers
 import resolvers.imports
 import resolvers.nodes
@@ -35,6 +36,7 @@ from schema.imports import ImportJob
 from schema.inputs import register, register_enum
 from schema.notices import Notice
 from schema.overview import Overview, resolve_overview
+from schema.rate_limit import RateLimit
 from schema.replays import WebhookReplay
 from schema.staff import ApiKey, Staff, StaffVelocity, Viewer
 from schema.vouchers import Voucher, VoucherTemplate
@@ -144,6 +146,11 @@ class Query:
         Node | None,
         "Whatever a global id names.",
         id=_argument(Id, "The global id; garbage gives null."),
+    )
+    rate_limit = resolved(
+        lambda root, info: resolvers.charges.rate_limit(info.context),  # noqa: ARG005
+        RateLimit,
+        "What the caller may spend, and what this operation costs.",
     )
     locations = listed(listings.LOCATIONS, Location, "Location", "The locations, oldest first.")
     staff = listed(

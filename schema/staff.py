@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 import strawberry
 
 import models
+import resolvers.staff
 from models.relations import CARD, KEY_OF_STAFF, LOCATION, STAFF
 from schema.base import Actor, Info, Node, lazy, related, represents
 from schema.businesses import Business, Location
 from schema.inputs import register_enum
+from schema.sessions import Session
 from services.velocity import StaffVelocity as Velocity
 
 for _kind in (models.Role, models.StaffStatus, models.ScannerMode, models.ApiKeyStatus):
@@ -30,6 +32,14 @@ class Staff(Actor, Node):
     disabled_at: datetime | None = strawberry.field(description="When it was disabled.")
     location = related(LOCATION, "location_id", Location, "Where it works.")
     api_key = related(KEY_OF_STAFF, "id", lazy("ApiKey", "staff"), "Its API key, if it has one.")
+
+    @strawberry.field(
+        description="The sessions that are open, newest first, at most 20; null but to itself and "
+        "to owners."
+    )
+    async def sessions(self, info: Info) -> list[Session] | None:
+        """Where it is signed in."""
+        return await resolvers.staff.open_sessions(info.context, self.id)  # type: ignore[return-value]
 
 
 @represents(models.ApiKey)

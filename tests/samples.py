@@ -58,11 +58,14 @@ from models import (
     Replay,
     Reward,
     Row,
+    Session,
     Upload,
     VariantType,
 )
 from services.card_templates import LotteryVariantInput
+from services.places import NOWHERE
 from services.replays import ReplayEventsInput, replay_events
+from services.sign_ins import open_session
 from services.uploads import store_text
 from services.webhook_endpoints import (
     CreateWebhookEndpointInput,
@@ -112,6 +115,8 @@ KINDS = {
     "DeleteWebhookEndpointInput.id": "endpoint",
     "DisableStaffInput.id": "staff",
     "EnableStaffInput.id": "staff",
+    "EndAllSessionsInput.staffId": "staff",
+    "EndSessionInput.id": "session",
     "EraseCustomerInput.id": "customer",
     "EventFilter.cardIds": "card",
     "EventFilter.customerIds": "customer",
@@ -199,6 +204,7 @@ _WORDS: dict[str, Any] = {
     "since": NOW.isoformat(),
     "stamps": 3,
     "stampsRequired": 3,
+    "token": "x" * 43,
     "timezone": "Asia/Jakarta",
     "title": "A title",
     "url": NOBODY,
@@ -277,6 +283,7 @@ async def things_of(
     replay = await a_replay(database, actor, endpoint.id)
     campaign = await a_campaign(database, actor, template.id, name=f"{label} week")
     upload, import_job = await an_import(database, actor)
+    session = await a_session(database, actor, secrets)
     key, event, operation, reward = await _found(database, actor, keyed, card)
     rows = [location, staff.staff, keyed.staff, voucher_template, template, card, voucher]
     return Things(
@@ -300,6 +307,7 @@ async def things_of(
             "redeem_code": voucher.redeem_code or "",
             "replay": replay.id,
             "reward": reward.id,
+            "session": session.id,
             "staff": staff.staff.id,
             "template": template.id,
             "ticket": ticket.id,
@@ -322,8 +330,22 @@ async def things_of(
             event,
             operation,
             reward,
+            session,
         ],
     )
+
+
+async def a_session(database: Database, actor: Actor, secrets: Secrets) -> Session:
+    """The actor itself, signed in somewhere."""
+    assert actor.staff
+    staff = actor.staff
+
+    async def work(tx: Transaction) -> Session:
+        signed = await open_session(tx, secrets, staff, NOW, NOWHERE)
+        assert signed.session
+        return await tx.one(_BY_DIGEST, digest=secrets.digest(signed.session.secret))
+
+    return await database.write(actor.business_id, work)
 
 
 async def an_import(database: Database, actor: Actor) -> tuple[Upload, ImportJob]:
@@ -388,6 +410,11 @@ async def a_replay(database: Database, actor: Actor, endpoint_id: str) -> Replay
 _KEY_OF = query(
     select(ApiKey).where(
         col(ApiKey.business_id) == BUSINESS, col(ApiKey.staff_id) == param("staff_id")
+    )
+)
+_BY_DIGEST = query(
+    select(Session).where(
+        col(Session.business_id) == BUSINESS, col(Session.digest) == param("digest")
     )
 )
 _OF_CARD = [

@@ -118,14 +118,14 @@ def test_no_token_reaches_staff_or_what_opens_a_door(schema: GraphQLSchema) -> N
     reached = {reach: {place.kind for place in places(schema, reach, "card_x")} for reach in Reach}
 
     assert reached[Reach.CARD] == {
-        "Card", "CardTemplate", "Customer", "Goal", "Money", "NextGoal", "PageInfo", "Voucher",
-        "VoucherCode", "VoucherConnection", "VoucherEdge", "VoucherTemplate",
+        "Card", "CardTemplate", "Customer", "Goal", "Money", "NextGoal", "PageInfo", "RateLimit",
+        "Voucher", "VoucherCode", "VoucherConnection", "VoucherEdge", "VoucherTemplate",
     }  # fmt: skip
     events = {kind.name for kind in schema.get_possible_types(schema.type_map["Event"])}
     assert reached[Reach.EVENTS] - events == {
         "CampaignFacts", "Card", "CardTemplate", "Customer", "EventConnection", "EventEdge",
         "EventSample", "Location", "LotteryResult", "LotteryTicket", "NextGoal", "Operation",
-        "PageInfo", "Reward", "Voucher",
+        "PageInfo", "RateLimit", "Reward", "Voucher",
     }  # fmt: skip
 
 
@@ -145,6 +145,7 @@ def places(schema: GraphQLSchema, reach: Reach, card_id: str) -> Iterator[Place]
         "card": f'card(ref: {{id: "{card_id}"}})',
         "events": "events(first: 100)",
         "eventSample": "eventSample(type: STAMP_ADDED)",
+        "rateLimit": "rateLimit",
     }
     query_type: Any = schema.query_type
     waiting = [

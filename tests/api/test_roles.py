@@ -82,14 +82,22 @@ MAY: dict[str, set[Role]] = {
     # Everybody for itself.
     "changePassword": EVERYBODY,
     "signOut": EVERYBODY,
+    # One's own; an owner those of others.
+    "endSession": EVERYBODY,
+    "endAllSessions": EVERYBODY,
     # Whoever knows the login and its password.
     "signIn": EVERYBODY,
+    # Whoever reads the login's mail.
+    "requestPasswordReset": EVERYBODY,
+    "resetPassword": EVERYBODY,
     # The operator's key alone.
     "createBusiness": set(),
 }
 """Which roles may call which mutation, as the table "Who may do what" of the domain has it."""
 
-NOT_BY_KEY = {"signOut", "changePassword", "signIn"}
+PUBLIC = {"signIn", "requestPasswordReset", "resetPassword"}
+"""These need no key."""
+NOT_BY_KEY = {"signOut", "changePassword", *PUBLIC}
 """These are refused with our samples: they need a session, or one's own password."""
 
 
@@ -212,7 +220,7 @@ async def test_strangers_are_unauthenticated_at_every_root(
     for type_name in ("Query", "Mutation"):
         shown: Any = schema.type_map[type_name]
         for name, field in shown.fields.items():
-            if name == "signIn":
+            if name in {*PUBLIC, "rateLimit"}:  # whoever calls may know their limit
                 continue
             given = arguments(field, things, f"{type_name}.{name}")
             for who in (stranger, forged):

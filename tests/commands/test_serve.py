@@ -39,6 +39,7 @@ def test_the_demos_credentials_are_the_owners_alone(process: Process) -> None:
 
 @pytest.mark.slow
 @pytest.mark.on("sqlite")
+@pytest.mark.alone
 def test_the_second_start_is_ready_within_two_seconds(process: Process) -> None:
     """As `bin/serve` is: the best of three; where others keep the machine busy, as much longer."""
     demo = process.demo

@@ -67,6 +67,8 @@ VERBS: dict[str, dict[str, str]] = {
         "change a staff login": "updateStaff",
         "disable a staff login": "disableStaff",
         "enable a staff login": "enableStaff",
+        "end a session": "endSession",
+        "end all sessions": "endAllSessions",
         "generate an API key": "generateApiKey",
         "regenerate an API key": "regenerateApiKey",
         "rename an API key": "updateApiKey",

@@ -59,7 +59,8 @@ async def test_the_lag_of_an_endpoint_is_the_age_of_what_it_was_not_sent(
         assert (calm.of("webhook_lag_seconds"), endpoint in calm.text) == (0, False)
 
         # As if nobody had served it for three minutes.
-        await _change(database, cafe, lease_until=datetime.now(UTC) + timedelta(hours=1))
+        held_until = datetime.now(UTC) + timedelta(hours=1)
+        await _change(database, cafe, lease_owner="another", lease_until=held_until)
         await stamps(database, cafe.owner, card)
         await asyncio.sleep(0.2)
         late = await told(server)
