@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 EVENTS = """subscription { events { id type sequence cursor occurredAt payload(vocabulary: ID)
     ... on StampAdded { card { id stamps stampsRequired } count channel } } }"""
 ROUNDS = 3
+SOCKETS_PER_KEY = 100
 
 
 async def serve(way: str, data_dir: str, sockets: int) -> None:
@@ -52,7 +53,8 @@ async def serve(way: str, data_dir: str, sockets: int) -> None:
     template = await a_card_template(deployment.database, cafe.owner, 50, [an_award_goal(50)])
     card = await a_card(deployment.database, cafe.owner, template.id)
     port = host.servers[0].sockets[0].getsockname()[1]
-    print(json.dumps({"port": port, "key": cafe.api_key}), flush=True)  # noqa: T201
+    keys = [await a_key(deployment, cafe.owner) for _ in range(0, sockets, SOCKETS_PER_KEY)]
+    print(json.dumps({"port": port, "keys": keys}), flush=True)  # noqa: T201
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         before = resource.getrusage(resource.RUSAGE_SELF)
@@ -64,6 +66,15 @@ async def serve(way: str, data_dir: str, sockets: int) -> None:
         print(json.dumps({"cpu": used, "sockets": sockets}), flush=True)  # noqa: T201
     host.should_exit = True
     await task
+
+
+async def a_key(deployment: Any, owner: Any) -> str:
+    """A manager's key: a key has a hundred sockets at most."""
+    from factories import a_staff, an_api_key  # noqa: PLC0415
+    from models import Role  # noqa: PLC0415
+
+    staff = (await a_staff(deployment.database, owner, Role.MANAGER)).staff
+    return await an_api_key(deployment.database, owner, staff, deployment.secrets)
 
 
 class Side:
@@ -91,7 +102,10 @@ class Side:
             env=environment,
         )
         told = await self._told()
-        self.wires = [await self._subscriber(told) for _ in range(self.sockets)]
+        self.wires = [
+            await self._subscriber(told["port"], told["keys"][number // SOCKETS_PER_KEY])
+            for number in range(self.sockets)
+        ]
         await asyncio.sleep(1)
 
     async def round(self, events: int) -> None:
@@ -113,15 +127,15 @@ class Side:
     async def _told(self) -> Any:
         return json.loads(await self.server.stdout.readline())
 
-    async def _subscriber(self, told: Any) -> Any:
-        reader, writer = await asyncio.open_connection("127.0.0.1", told["port"])
+    async def _subscriber(self, port: int, key: str) -> Any:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             b"GET /graphql HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
             b"Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
         )
         await reader.readuntil(b"\r\n\r\n")
-        bearer = {"Authorization": f"Bearer {told['key']}"}
+        bearer = {"Authorization": f"Bearer {key}"}
         writer.write(_frame({"type": "connection_init", "payload": bearer}))
         await reader.readexactly(2)
         await reader.readuntil(b"}")

@@ -4,7 +4,9 @@ import asyncio
 import base64
 import contextlib
 import os
+import signal
 import socket
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
@@ -44,6 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="also the tests that take minutes")
     told = "only those that want the machine to themselves, or all but those"
     parser.addoption("--alone", choices=("only", "not"), help=told)
+
+
+def pytest_configure() -> None:
+    # Begun in the background of a script, a process ignores ^C, and so do its children.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

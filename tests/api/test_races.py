@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -265,9 +264,9 @@ async def test_of_many_calls_of_a_moment_one_notes_that_the_key_was_used(
     notes: list[str] = []
     note = callers.note_use
 
-    async def counted(tx: Transaction, key_id: str, now: datetime) -> None:
-        notes.append(key_id)
-        await note(tx, key_id, now)
+    async def counted(tx: Transaction, used: Any, *more: Any) -> None:
+        notes.append(used.id)
+        await note(tx, used, *more)
 
     monkeypatch.setattr(callers, "note_use", counted)
     reads = asyncio.gather(*(client.do("{ viewer { apiKey { id } } }") for _ in range(30)))

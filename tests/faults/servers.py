@@ -38,13 +38,16 @@ class Broken(ABC):
 
     def freeze(self) -> None:
         """Stop all its processes; its connections stay."""
-        for pid in self.pids():
-            os.kill(pid, signal.SIGSTOP)
+        self._tell_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let them go on."""
+        self._tell_all(signal.SIGCONT)
+
+    def _tell_all(self, what: signal.Signals) -> None:
         for pid in self.pids():
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
+                os.kill(pid, what)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
