@@ -86,6 +86,8 @@ def create_app(
         middleware=_middleware(settings),
         exception_handlers={HTTPException: no_route},
     )
+    # To add a slash by a redirect is to send callers to whatever host they are said to have asked.
+    app.router.redirect_slashes = False
     app.state.deployment = deployment
     app.state.is_ready = False
     app.state.has_worker = with_worker or settings.is_sqlite
@@ -95,6 +97,7 @@ def create_app(
 def create_worker_app(deployment: Deployment) -> Starlette:
     """What a worker process answers on its port: how it is, and what it has counted."""
     app = Starlette(routes=endpoints.health_routes())
+    app.router.redirect_slashes = False
     app.state.deployment = deployment
     app.state.is_ready = app.state.has_worker = True
     return app

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.errors import Code, Denied, Overloaded, RateLimited, Refused
-from resolvers.callers import caller_of, secret_in
+from resolvers.callers import caller_of, secret_of
+from resolvers.charges import charge_stranger
 from resolvers.context import Context, Deployment
 from services.operation import EVERYBODY, allow
 
@@ -37,8 +38,13 @@ def answering(handle: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         deployment: Deployment = request.app.state.deployment
         try:
-            secret = secret_in({"Authorization": request.headers.get("authorization")})
-            context = Context(deployment, caller=await caller_of(deployment, secret))
+            secret = secret_of(request.headers.getlist("authorization"))
+            context = Context(
+                deployment,
+                caller=await caller_of(deployment, secret),
+                remote_address=request.client.host if request.client else "",
+            )
+            await charge_stranger(context)
             # Refuses strangers, and access tokens, before anything is read.
             allow(context.actor, EVERYBODY)
             return await handle(request, context)

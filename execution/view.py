@@ -64,7 +64,7 @@ from execution.transport import (
     strict_json,
 )
 from models import Actor, encode_cursor
-from resolvers.callers import caller_of, secret_in
+from resolvers.callers import caller_of, secret_in, secret_of
 from resolvers.charges import charge_of_call
 from resolvers.context import Context, Deployment
 
@@ -372,7 +372,7 @@ class GraphQLView(GraphQL[Context, None]):
             user_agent=request.headers.get("user-agent", "")[:200],
         )
         if isinstance(request, Request):
-            secret = secret_in({"Authorization": request.headers.get("authorization")})
+            secret = secret_of(request.headers.getlist("authorization"))
             context.caller = await caller_of(self._deployment, secret)
             context.is_operator = _is_operator(self._deployment, secret)
             context.idempotency_header = request.headers.get("idempotency-key")
@@ -455,7 +455,7 @@ async def _serve_with_rights(
                 connection.cut()
             raise
 
-    secret = secret_in({"Authorization": Headers(scope=scope).get("authorization")})
+    secret = secret_of(Headers(scope=scope).getlist("authorization"))
     serving = asyncio.create_task(response(scope, receive, told))
     rights = asyncio.create_task(_end_of_rights(context, secret))
     going_away = asyncio.create_task(_going_away(scope))

@@ -1,7 +1,7 @@
 """Who calls: from the secret in a header or a connection_init to the actor it stands for."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models import Actor, ApiKey, Session
@@ -21,6 +21,14 @@ def secret_in(parameters: Mapping[str, Any] | None) -> str | None:
             if scheme.lower() == "bearer" and 0 < len(secret) <= _LONGEST and secret.isascii():
                 return secret.strip()
     return None
+
+
+def secret_of(told: Sequence[str]) -> str | None:
+    """The secret of a request's Authorization headers, None unless there is one, of that form.
+
+    Of two headers, whatever stands before us may have looked at the other one.
+    """
+    return secret_in({"Authorization": told[0]}) if len(told) == 1 else None
 
 
 async def caller_of(deployment: Deployment, secret: str | None) -> Actor | None:

@@ -76,6 +76,15 @@ def bucket_for(context: Context) -> tuple[Bucket, str]:
     return _callers(settings), whose or "operator"
 
 
+async def charge_stranger(context: Context) -> None:
+    """Take from its address what a call without a good key costs. RateLimited after too many."""
+    if context.caller is None:
+        (bucket, whose), now = bucket_for(context), context.deployment.clock.now()
+        taken = await context.deployment.buckets.take(bucket, whose, 1, now)
+        if not taken.is_granted:
+            raise too_fast(bucket, 1, taken.level)
+
+
 def caller_key(context: Context) -> str | None:
     """Who calls, by the secret that was used; None for strangers."""
     actor = context.caller
