@@ -12,9 +12,6 @@ from datetime import datetime
 from typing import Any, Protocol, cast
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 MOST_LOCAL = 100_000
 """Buckets kept in a process; over that, those used longest ago are thrown away."""
@@ -116,6 +113,11 @@ class SharedBuckets:
     """
 
     def __init__(self, url: str, name: str) -> None:
+        # Loading it takes a tenth of a second, which a server without Redis need not wait for.
+        from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415
+        from redis.asyncio.retry import Retry  # noqa: PLC0415
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+
         pool: Any = BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,

@@ -14,9 +14,6 @@ from typing import Any, cast
 
 import asyncpg
 from broadcaster import Broadcast, BroadcastBackend, Event
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 CHANNEL = "stampwire"
 CONNECT_SECONDS = 2.0
@@ -111,6 +108,11 @@ class _RedisWire(_Wire):
     """Publish and subscribe of a Redis: one connection says, one hears."""
 
     def __init__(self, url: str) -> None:
+        # Loading it takes a tenth of a second, which a server without Redis need not wait for.
+        from redis.asyncio import Redis  # noqa: PLC0415
+        from redis.asyncio.retry import Retry  # noqa: PLC0415
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+
         super().__init__()
         # It would reconnect by itself, quietly; what was said meanwhile must be looked up.
         never = Retry(NoBackoff(), 0)
