@@ -28,6 +28,7 @@ from execution.protocols import Exchange, Socket, fits
 from execution.rendering import Renderer
 from execution.view import GraphQLView
 from integrations.channels import Channels
+from integrations.http import Outgoing
 from resolvers.context import Deployment
 from schema import make_schema
 from services.guesses import Guesses
@@ -52,6 +53,7 @@ def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
         secrets=secrets,
         clock=clock,
         sender=Sender(clock, allow_insecure=settings.allow_insecure_webhooks),
+        outgoing=Outgoing(allow_insecure=settings.allow_insecure_webhooks),
         channels=Channels.of(settings),
         documents=documents,
         buckets=buckets,
@@ -137,6 +139,7 @@ async def opened(deployment: Deployment) -> AsyncIterator[None]:
         stack.push_async_callback(deployment.buckets.close)
         await deployment.sender.open()
         stack.push_async_callback(deployment.sender.close)
+        stack.push_async_callback(deployment.outgoing.close)
         yield
 
 

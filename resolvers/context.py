@@ -23,6 +23,7 @@ from services.operation import NOT_BY_TOKEN
 from services.places import Place
 
 if TYPE_CHECKING:
+    from integrations.http import Outgoing
     from webhooks.documents import Documents
     from webhooks.sender import Sender
 
@@ -40,6 +41,7 @@ class Deployment:
     secrets: Secrets
     clock: Clock
     sender: "Sender"
+    outgoing: "Outgoing"
     channels: Channels
     documents: "Documents"
     buckets: Buckets

@@ -88,7 +88,7 @@ class BusinessOutcome(Outcome):
 
 def the_system(now: datetime) -> Actor:
     """The system as an actor where there is no business yet: who makes businesses."""
-    return Actor(Business(id="", name="Stampwire", timezone="UTC", currency="XXX", created_at=now))
+    return Actor(Business(id="", name="Stampwire", timezone="UTC", currency="", created_at=now))
 
 
 @operation(*OPERATOR)

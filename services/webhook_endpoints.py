@@ -10,6 +10,7 @@ from sqlalchemy import func, update
 from sqlmodel import col, select
 
 from core.errors import Code, Forbidden, Invalid, LimitReached, Refused
+from core.guard import check_url, leads_astray
 from core.ids import Id, new_id
 from core.secrets import Secrets
 from db import BUSINESS, Transaction, command, param, query
@@ -37,7 +38,6 @@ from services.replays import stop_replays
 from services.signing_secrets import add_secret
 from services.text import clean, short_text
 from webhooks.documents import Documents
-from webhooks.guard import check_url, leads_astray
 from webhooks.parcels import check_headers, seal_headers
 
 MOST_ENDPOINTS = 100

@@ -17,8 +17,8 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
 from core.clock import Clock
+from core.guard import ForbiddenAddress, GuardedResolver, SocketFactory, socket_factory
 from core.metrics import ATTEMPT_SECONDS, ATTEMPTS
-from webhooks.guard import ForbiddenAddress, GuardedResolver, SocketFactory, socket_factory
 from webhooks.pace import IN_FLIGHT
 from webhooks.parcels import Parcel
 from webhooks.schedule import TAKEN, seconds_to_wait

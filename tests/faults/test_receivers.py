@@ -17,12 +17,12 @@ import pytest
 
 from cafes import Cafe, a_known_card, an_opening, findings, found_cafe
 from core.clock import ManualClock
+from core.guard import check_url
 from core.secrets import Secrets
 from db import Database
 from events.stream import Stream
 from fakes.raw import Serve, always, certified, parcel, speaking
 from models import DeliveryState, EndpointStatus
-from webhooks.guard import check_url
 from webhooks.parcels import check_headers
 from webhooks.pusher import Pusher
 from webhooks.sender import Sender

@@ -567,7 +567,7 @@ async def test_a_name_that_leads_inside_is_refused_and_an_unknown_one_is_not(
             raise OSError
         return ["8.8.8.8", "10.0.0.1"]
 
-    monkeypatch.setattr("webhooks.guard._resolve", resolve)
+    monkeypatch.setattr("core.guard._resolve", resolve)
 
     await refuse_forbidden_host("https://unknown.example/", allow_insecure=False)
     await refuse_forbidden_host("no url: the operation says so itself", allow_insecure=False)

@@ -9,7 +9,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from core.clock import SystemClock
-from webhooks.guard import allowed, check_url, leads_astray, socket_factory
+from core.guard import allowed, check_url, leads_astray, socket_factory
 from webhooks.parcels import Address, Parcel
 from webhooks.sender import Answer, Sender
 
