@@ -12,7 +12,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,14 +84,15 @@ class PostgresAndRedis(Backend):
         self._start_postgres()
         self._admin = _Admin(f"postgresql://postgres@127.0.0.1:{self._port}/postgres")
         self._admin.run(f"CREATE ROLE {LOGIN} LOGIN CREATEROLE")
-        template = self._make("template")
-        upgrade(template)
+        upgrade(self._make("template"))
+        self._next = self._begin_next()
 
     def fresh(self, data_dir: Path) -> dict[str, str]:
         data_dir.mkdir(parents=True, exist_ok=True)
-        self._count += 1
+        (name, made), self._next = self._next, self._begin_next()
+        made.result()
         return {
-            "database_url": self._make(f"test_{self._count}", self._admin.copy_of("template")),
+            "database_url": self._url(name),
             # Tests come one after another: what an earlier one rang is old news to a later one.
             "broadcast_url": f"redis://127.0.0.1:{self._redis_port}",
         }
@@ -101,7 +102,7 @@ class PostgresAndRedis(Backend):
         return self._make(f"test_{self._count}")
 
     def drop(self, url: str) -> None:
-        self._admin.run(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
+        self._admin.begin(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
 
     def stop(self) -> None:
         self._admin.close()
@@ -110,8 +111,17 @@ class PostgresAndRedis(Backend):
         _as_postgres(_tool("pg_ctl"), "stop", "-m", "immediate", "-D", str(self._folder / "data"))
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _make(self, name: str, how: str = "") -> str:
-        self._admin.run(f"CREATE DATABASE {name} OWNER {LOGIN} {how}")
+    def _make(self, name: str) -> str:
+        self._admin.run(f"CREATE DATABASE {name} OWNER {LOGIN}")
+        return self._url(name)
+
+    def _begin_next(self) -> tuple[str, Future[Any]]:
+        """A database for the test after this one, which is made meanwhile."""
+        self._count += 1
+        name, how = f"test_{self._count}", self._admin.copy_of("template")
+        return name, self._admin.begin(f"CREATE DATABASE {name} OWNER {LOGIN} {how}")
+
+    def _url(self, name: str) -> str:
         return f"postgresql://{LOGIN}@127.0.0.1:{self._port}/{name}"
 
     def _start_redis(self) -> subprocess.Popen[bytes]:
@@ -154,10 +164,14 @@ class _Admin:
     def __init__(self, url: str) -> None:
         self._thread = ThreadPoolExecutor(1, "admin")
         self._runner = self._thread.submit(asyncio.Runner).result()
-        self._wire: asyncpg.Connection[Any] = self._do(lambda: asyncpg.connect(url))
+        self._wire: asyncpg.Connection[Any] = self._begin(lambda: asyncpg.connect(url)).result()
 
     def run(self, sql: str) -> None:
-        self._do(lambda: self._wire.execute(sql))
+        self.begin(sql).result()
+
+    def begin(self, sql: str) -> Future[Any]:
+        """One after another, in the order in which they were begun."""
+        return self._begin(lambda: self._wire.execute(sql))
 
     def copy_of(self, template: str) -> str:
         """How CREATE DATABASE copies it the quickest."""
@@ -165,15 +179,15 @@ class _Admin:
         return f"TEMPLATE {template}{by_files}"
 
     def close(self) -> None:
-        self._do(self._wire.close)
+        self._begin(self._wire.close).result()
         self._thread.submit(self._runner.close).result()
         self._thread.shutdown()
 
-    def _do(self, work: Callable[[], Awaitable[T]]) -> T:
+    def _begin(self, work: Callable[[], Awaitable[T]]) -> Future[T]:
         async def done() -> T:
             return await work()
 
-        return self._thread.submit(lambda: self._runner.run(done())).result()
+        return self._thread.submit(lambda: self._runner.run(done()))
 
 
 def _ports() -> Iterator[int]:

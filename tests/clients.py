@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import websockets
 
+from patience import PATIENCE
 from processes import RunningServer
 
 JSON_HEADERS = {"content-type": "application/json"}
@@ -138,7 +139,7 @@ class Socket:
         finally:
             self.closed.set()
 
-    async def close_code(self, patience: float = 5) -> int | None:
+    async def close_code(self, patience: float = PATIENCE) -> int | None:
         """The code with which the server closes the socket."""
         async with asyncio.timeout(patience):
             await self.closed.wait()
@@ -152,18 +153,18 @@ class Told:
 
     inbox: asyncio.Queue[Any]
 
-    async def next(self, patience: float = 5) -> Any:
+    async def next(self, patience: float = PATIENCE) -> Any:
         """The data of the next answer."""
         message = await self.message(patience)
         assert message["type"] == "next", message
         assert "errors" not in message["payload"], message
         return message["payload"]["data"]
 
-    async def take(self, count: int, patience: float = 5) -> list[Any]:
+    async def take(self, count: int, patience: float = PATIENCE) -> list[Any]:
         """The data of the next answers."""
         return [await self.next(patience) for _ in range(count)]
 
-    async def message(self, patience: float = 5) -> Any:
+    async def message(self, patience: float = PATIENCE) -> Any:
         """The next message as it came."""
         async with asyncio.timeout(patience):
             return await self.inbox.get()

@@ -26,6 +26,7 @@ from core.secrets import Secrets
 from core.settings import Settings
 from db import Database, database_of
 from processes import Process, RunningServer
+from surroundings import MISSING
 
 _LEFT_OUT = pytest.StashKey[Counter[str]]()
 _SECRET_KEY = base64.b64encode(os.urandom(32)).decode()
@@ -46,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="also the tests that take minutes")
     told = "only those that want the machine to themselves, or all but those"
     parser.addoption("--alone", choices=("only", "not"), help=told)
+    parser.addoption("--failed-to", type=Path, help="a file for the names of those that failed")
 
 
 def pytest_configure() -> None:
@@ -73,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 _WITH_SERVERS = {
     "api", "cli", "commands", "contract", "end_to_end", "endpoints", "events", "faults",
-    "kits", "judges", "attacks",
+    "kits", "judges", "attacks", "nocode",
 }  # fmt: skip
 """Folders whose tests start servers and processes: `--fast` leaves them out."""
 
@@ -92,6 +94,15 @@ def _reason_to_leave_out(item: pytest.Item, config: pytest.Config) -> str:
     for name in ("slow", "browser"):
         if config.option.fast and item.get_closest_marker(name):
             return f"{name}: left out by --fast"
+    return _what_is_missing(item)
+
+
+def _what_is_missing(item: pytest.Item) -> str:
+    for marker in item.iter_markers("surroundings"):
+        for word in marker.args:
+            is_here, without = MISSING[word]
+            if not is_here():
+                return without
     return ""
 
 
@@ -115,6 +126,13 @@ def pytest_terminal_summary(
             for name, text in report.user_properties:
                 if name == "figure":
                     terminalreporter.write_line(f"measured: {text}")
+    if config.option.failed_to:
+        failed = [
+            one.nodeid
+            for kind in ("failed", "error")
+            for one in terminalreporter.stats.get(kind, ())
+        ]
+        config.option.failed_to.write_text("".join(f"{name}\n" for name in dict.fromkeys(failed)))
     for reason, count in sorted(config.stash.get(_LEFT_OUT, Counter[str]()).items()):
         terminalreporter.write_line(f"left out: {count} tests ({reason})")
 
@@ -234,17 +252,46 @@ async def serving(settings: Settings, clock: Any = None) -> AsyncIterator[Runnin
                 await task
                 raise RuntimeError("the server did not start")
             await asyncio.sleep(0.005)
-        yield RunningServer(settings.url, app, settings, host.server_state.connections)
-        host.should_exit = True
+        connections = host.server_state.connections
+        yield RunningServer(settings.url, app, settings, connections, options["http"])
+        host.is_over.set()
         await task
 
 
 class _Quiet(uvicorn.Server):
-    """A server that leaves signals to whoever runs the tests."""
+    """A server that leaves signals to whoever runs the tests, and ends as soon as it may.
+
+    Uvicorn looks about every tenth of a second, here too; over hundreds of servers that is minutes.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_over = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self.is_over.wait()
+                    self.should_exit = True
+
+
+class _Brisk:
+    """What uvicorn's server knows as asyncio: its pauses, at its end, are a twentieth."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    @staticmethod
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds / 20)
+
+
+uvicorn.server.asyncio = _Brisk()
 
 
 @pytest.fixture

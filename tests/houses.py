@@ -1,6 +1,5 @@
 """A running server with a café and a client for each role: what tests of the API start from."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,8 @@ from clients import Client
 from core.clock import ManualClock
 from db import Database, Query, Transaction, query
 from factories import Cafe, a_business, a_staff, an_api_key
-from models import Actor, Agenda, Role, Row
+from models import Actor, Agenda, RefusedCall, Role, Row
+from patience import until
 from processes import RunningServer
 from resolvers.context import Deployment
 
@@ -30,8 +30,10 @@ def database(deployment: Deployment) -> Database:
     return deployment.database
 
 
+_OF_ITSELF = {Agenda, RefusedCall}
+"""What changes beside any call: when the worker looks, and that a call was refused."""
 _EVERYTHING = {
-    cls.__name__: query(select(cls)) for cls in Row.__subclasses__() if cls is not Agenda
+    cls.__name__: query(select(cls)) for cls in Row.__subclasses__() if cls not in _OF_ITSELF
 }
 
 
@@ -61,16 +63,26 @@ class House:
     @property
     def subscribers(self) -> int:
         """How many follow the log by the server's fan-out."""
-        app: Any = self.owner.server.app
-        graphql = next(route.app for route in app.routes if route.path == "/graphql")
-        following: int = graphql.fanout.subscribers
+        following: int = self.view.fanout.subscribers
         return following
+
+    @property
+    def view(self) -> Any:
+        """The server's GraphQL endpoint."""
+        app: Any = self.owner.server.app
+        return next(route.app for route in app.routes if route.path == "/graphql")
 
     async def until_followed(self, count: int) -> None:
         """Wait until so many follow the log."""
-        async with asyncio.timeout(10):
-            while self.subscribers < count:  # noqa: ASYNC110 -- the server tells nobody
-                await asyncio.sleep(0.01)
+        await until(lambda: self.subscribers >= count)
+
+    async def until_awaited(self, count: int = 1) -> None:
+        """Wait until so many have read the café's log to its end, and wait for news of it.
+
+        All subscribers to `events` over sockets are one; each other one is one more.
+        """
+        followers = self.deployment.stream._followers[self.actor.business_id]
+        await until(lambda: sum(bool(one._news._waiters) for one in followers) >= count)  # type: ignore[attr-defined]
 
     async def hire(self, role: Role, **values: Any) -> tuple[Actor, Client]:
         """Another staff login with a key."""

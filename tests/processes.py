@@ -26,6 +26,8 @@ class RunningServer:
     settings: Settings
     connections: Any = ()
     """The open connections, as uvicorn keeps them."""
+    protocol: Any = None
+    """The class of those of HTTP."""
 
     @property
     def graphql(self) -> str:
@@ -78,6 +80,7 @@ class Process:
             "STAMPWIRE_COST_BUCKET": str(settings.cost_bucket),
             "STAMPWIRE_COST_PER_SECOND": str(settings.cost_per_second),
             "STAMPWIRE_STRANGER_COST_BUCKET": str(settings.stranger_cost_bucket),
+            "STAMPWIRE_RECEIVING_BYTES": str(settings.receiving_bytes),
             "STAMPWIRE_MISSES_PER_MINUTE": str(settings.misses_per_minute),
         }
 

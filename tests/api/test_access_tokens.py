@@ -30,6 +30,7 @@ from events.log import head_of
 from factories import a_card, a_card_template, a_location, a_staff, an_award_goal, stamps
 from models import AccessToken, Actor, Card, Reach, Role
 from models.relations import CONSENTS_OF_CUSTOMER, STAFF
+from patience import PATIENCE
 from resolvers.context import Context
 from resolvers.nodes import node
 from samples import Things, arguments, document, things_of
@@ -382,6 +383,7 @@ async def test_a_filter_never_widens_the_scope(scene: Scene) -> None:
     house, cases = scene.house, filters(scene)
     by_query, by_socket, live = {}, {}, {}
     async with contextlib.AsyncExitStack() as open_:
+        witness = await (await open_.enter_async_context(house.owner.socket())).subscribe(LIVE)
         told = {}
         for name, (scope, filter_, _) in cases.items():
             app = await token_of(house, events=scope)
@@ -393,16 +395,30 @@ async def test_a_filter_never_widens_the_scope(scene: Scene) -> None:
                 await socket.subscribe(LIVE, {"filter": filter_, "after": after})
                 for after in (BEGINNING, None)
             ]
-        await asyncio.sleep(0.3)
-        by_socket = {name: drained(replayed) for name, (replayed, _) in told.items()}
-        await stamps(house.database, scene.staff, scene.mine, 1)
-        await asyncio.sleep(0.3)
-        live = {name: [drained(one) for one in both] for name, both in told.items()}
+        for name, (replayed, _) in told.items():
+            by_socket[name] = await sequences(replayed, len(by_query[name]))
+        await house.until_followed(1 + 2 * len(cases))
+        # The feed reads on only when all were told: who sees the eighth event shows that the
+        # seventh has reached everybody whom it is for.
+        for place in (7, 8):
+            await stamps(house.database, scene.staff, scene.mine, 1)
+            assert await sequences(witness, 1) == [place]
+        for name, both in told.items():
+            due = 2 * (5 in by_query[name])
+            live[name] = [await sequences(one, due) for one in both]
+        assert await witness.is_silent()
+        live = {name: [seen + drained(one) for one, seen in zip(told[name], both, strict=True)]
+                for name, both in live.items()}  # fmt: skip
 
     assert by_query == {name: wanted for name, (_, _, wanted) in cases.items()}
     assert by_socket == by_query
-    # The seventh event is like the fifth.
-    assert live == {name: [[7] * (5 in seen)] * 2 for name, seen in by_query.items()}
+    # They are like the fifth.
+    assert live == {name: [[7, 8] if 5 in seen else []] * 2 for name, seen in by_query.items()}
+
+
+async def sequences(told: Any, count: int) -> list[int]:
+    """The sequences of the next events."""
+    return [answer["events"]["sequence"] for answer in await told.take(count)]
 
 
 def drained(told: Any) -> list[int]:
@@ -427,12 +443,14 @@ async def test_one_document_tells_each_caller_what_is_its_own(scene: Scene) -> N
     async with contextlib.AsyncExitStack() as open_:
         sockets = [await open_.enter_async_context(app.socket()) for app in apps]
         told = [await socket.subscribe(LIVE) for socket in sockets]
-        await asyncio.sleep(0.2)
+        await house.until_followed(len(apps))
         await scene.stamp()
-        await asyncio.sleep(0.4)
-        seen = [drained(one) for one in told]
+        seen = [await sequences(one, due) for one, due in zip(told, (4, 2, 2, 0), strict=True)]
+        assert await told[0].is_silent()
+        late = [drained(one) for one in told]
 
     assert seen == [[7, 8, 9, 10], [7, 9], [8, 10], []]
+    assert late == [[]] * 4
 
 
 @pytest.mark.on("sqlite")
@@ -464,7 +482,7 @@ async def test_events_come_over_sse_too_and_end_with_the_token(
         while text.count('"sequence"') < 3:
             text += (await answer.content.readany()).decode()
         clock.advance(timedelta(seconds=2))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             text += (await answer.content.read()).decode()
     after = await app.call(EVENTS)
 
@@ -662,8 +680,8 @@ async def test_a_token_dies_with_what_issued_it(house: Any, change: str, of_key:
     key = await key_of(client)
     app = await token_of(house, client, events={})
     async with app.socket() as socket:
-        told = await socket.subscribe(LIVE)
-        assert await told.is_silent()
+        await socket.subscribe(LIVE)
+        await house.until_followed(1)
 
         changed = await house.owner.do(change, {"id": key if of_key else staff.staff_id})
         code = await socket.close_code()

@@ -15,6 +15,7 @@ from execution.fanout import Fanout, Member
 from execution.subscriptions import LogSubscription, log_subscription
 from factories import a_card, a_card_template, a_location, an_award_goal, stamps
 from models import Card, Role
+from patience import PATIENCE, until
 from resolvers.callers import caller_of
 from resolvers.context import Context
 from server import _schema
@@ -89,11 +90,19 @@ class Desk:
         self.tasks.append(asyncio.create_task(self.fanout.follow(said, member)))
         return paper, member
 
+    async def is_live(self, count: int) -> None:
+        """Wait until so many have caught up, and nobody reads."""
+
+        def are_there() -> bool:
+            feeds = self.fanout._feeds.values()
+            return sum(len(one.live) for feed in feeds for one in feed._groups.values()) >= count
+
+        await until(are_there)
+        await self.house.until_awaited()
+
     async def reaches(self, member: Member, place: int) -> None:
         """Wait until a subscriber was told all up to a place."""
-        async with asyncio.timeout(10):
-            while member.place < place:  # noqa: ASYNC110 -- nothing tells of it
-                await asyncio.sleep(0.01)
+        await until(lambda: member.place >= place)
 
 
 @pytest.fixture
@@ -125,8 +134,9 @@ async def test_whoever_begins_now_is_told_nothing_of_a_neighbours_past(
     """And waits for nobody: what is new comes before the neighbour has caught up."""
     reach = await write_pages(house, card)
     old, behind = await desk.subscribe(BEGINNING)
-    while not old.got:  # noqa: ASYNC110 -- it comes at once
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        while not old.got:  # noqa: ASYNC110 -- it comes at once
+            await asyncio.sleep(0)
     old.has_room.clear()
     new, fresh = await desk.subscribe(None)
     await stamps(house.database, house.actor, card, 1)
@@ -146,13 +156,14 @@ async def test_whoever_joins_while_many_events_are_told_gets_none_twice(
 ) -> None:
     """The feed itself is pages behind the log then, and whoever comes is ahead of it."""
     live, first = await desk.subscribe(None)
-    await asyncio.sleep(0.1)
+    await desk.is_live(1)
     rings = type(house.database)._committed
     monkeypatch.setattr(type(house.database), "_committed", lambda *_: None)
     reach = await write_pages(house, card)
     monkeypatch.setattr(type(house.database), "_committed", rings)
-    while not live.got:  # noqa: ASYNC110 -- the poll finds them
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        while not live.got:  # noqa: ASYNC110 -- the poll finds them
+            await asyncio.sleep(0)
     joined, second = await desk.subscribe(None)
     was_ahead = first.place < second.place
 
@@ -169,7 +180,7 @@ async def test_one_that_cannot_be_written_to_takes_nothing_from_the_others(
     house: Any, card: Card, desk: Desk
 ) -> None:
     told = [await desk.subscribe(None) for _ in range(5)]
-    await asyncio.sleep(0.1)
+    await desk.is_live(5)
     told[0][0].is_torn = True
     await stamps(house.database, house.actor, card, 1)
     for _, member in told[1:]:
@@ -202,7 +213,7 @@ async def test_an_event_that_one_cannot_be_answered_now_makes_no_neighbour_wait(
     async with house.owner.socket() as first, house.owner.socket() as second:
         waiting = [await first.subscribe(sick) for _ in range(10)]
         alive = await second.subscribe(EVENTS)
-        assert await alive.is_silent()
+        await house.until_followed(11)
         for _ in range(3):
             await stamps(house.database, house.actor, card, 1)
             await alive.next()  # while the others wait
@@ -262,7 +273,7 @@ async def test_a_search_is_left_to_the_database(house: Any, card: Card) -> None:
     other = await a_card(house.database, house.actor, card.template_id)
     async with house.owner.socket() as socket:
         told = await socket.subscribe(EVENTS, {"filter": {"search": other.number}})
-        assert await told.is_silent()
+        await house.until_followed(1)
         await stamps(house.database, house.actor, card, 1)
         await stamps(house.database, house.actor, other, 1)
         await stamps(house.database, house.actor, card, 1)
@@ -277,9 +288,11 @@ async def test_a_search_is_left_to_the_database(house: Any, card: Card) -> None:
 async def test_whoever_leaves_takes_nothing_from_the_others(house: Any, card: Card) -> None:
     async with house.owner.socket() as kept:
         alive = await kept.subscribe(EVENTS)
+        await house.until_followed(1)
         for _ in range(5):
             async with house.owner.socket() as other:
-                await (await other.subscribe(EVENTS)).is_silent(0.02)
+                await other.subscribe(EVENTS)
+                await house.until_followed(2)
                 await stamps(house.database, house.actor, card, 1)
         sequences = [event["events"]["sequence"] for event in await alive.take(5)]
 
@@ -300,13 +313,37 @@ async def test_an_event_that_cannot_be_answered_now_is_answered_later(
 
     async with house.owner.socket() as socket:
         told = await socket.subscribe(EVENTS)
-        assert await told.is_silent()
+        await house.until_awaited()
         monkeypatch.setattr(database, "read", failing)
         await stamps(house.database, house.actor, card, 1)
 
-        answer = await told.next(10)
+        answer = await told.next()
 
     assert answer["events"]["customer"] is not None
+
+
+async def test_a_database_that_is_away_for_longer_is_waited_for(
+    house: Any, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where trying again at once does not help, the subscriber comes again, and hears no error."""
+    execute, failures = LogSubscription._answer, iter([True] * 6)
+
+    async def away(self: LogSubscription, context: Any, event: Any) -> Any:
+        if next(failures, False):
+            return [{"extensions": {"code": "RATE_LIMITED"}}], b'{"errors": []}'
+        return await execute(self, context, event)
+
+    monkeypatch.setattr(LogSubscription, "_answer", away)
+    monkeypatch.setattr(execution.subscriptions, "_PAUSES", (0.01,))
+    async with house.owner.socket() as socket:
+        told = await socket.subscribe(EVENTS)
+        await house.until_awaited()
+        await stamps(house.database, house.actor, card, 1)
+
+        answer = await told.next()
+
+    assert answer["events"]["customer"] is not None
+    assert not next(failures, False)
 
 
 async def test_sse_and_socket_carry_the_same_answer(house: Any, card: Card) -> None:
@@ -320,7 +357,7 @@ async def test_sse_and_socket_carry_the_same_answer(house: Any, card: Card) -> N
             house.owner.server.graphql, json=asked, headers=headers
         ) as stream:
             line = b""
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not line.startswith(b"data: {"):
                     line = await stream.content.readline()
 

@@ -44,9 +44,9 @@ async def test_a_document_says_of_an_event_what_a_socket_says(house: Any) -> Non
     card = await a_card(house.database, house.actor, template.id)
     async with house.owner.socket() as socket:
         told = await socket.subscribe(DOCUMENT)
-        assert await told.is_silent()
+        await house.until_followed(1)
         await stamps(house.database, house.actor, card, 2)
-        message = await told.inbox.get()
+        message = await told.message()
     documents = house.deployment.documents
     documents.check(DOCUMENT)
     issued, stamped = await house.all(_EVENTS)

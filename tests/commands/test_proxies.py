@@ -23,6 +23,8 @@ from processes import ROOT
 
 pytestmark = [pytest.mark.on("sqlite"), pytest.mark.slow]
 
+NEEDED = {"nginx": "nginx-light", "caddy": "caddy"}
+"""The Debian package of each program."""
 PAGE = (ROOT / "docs" / "proxies.md").read_text()
 AT_ONCE = 1.5
 """Seconds within which an event must be through; a buffering proxy keeps it for much longer."""
@@ -59,8 +61,7 @@ async def proxied(kind: str, upstream: int, folder: Path) -> AsyncIterator[str]:
         file.write_text("{\n\tadmin off\n}\n" + configured(kind, upstream, port))
         words = ["caddy", "run", "--adapter", "caddyfile", "--config", str(file)]
     program = shutil.which(words[0], path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip(f"{words[0]} is not installed")
+    assert program, f"{kind} is missing: apt-get install {NEEDED[words[0]]}"
     with (folder / "said").open("wb") as said:
         running = subprocess.Popen(  # noqa: ASYNC220 -- it starts at once
             [program, *words[1:]], stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL

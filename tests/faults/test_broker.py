@@ -24,9 +24,9 @@ from events.lines import CHANNEL
 from events.log import bump_access, events_after, head_of
 from events.stream import Stream
 from factories import Cafe, a_business, a_card, stamps
-from faults.patience import until
 from faults.proxy import FaultProxy
 from faults.servers import Broken, Postgres, Redis
+from patience import until
 
 pytestmark = [pytest.mark.on("postgres"), pytest.mark.alone]
 

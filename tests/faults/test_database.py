@@ -22,10 +22,10 @@ from db import Database, Transaction
 from db.migrate import upgrade
 from db.postgres import PostgresDatabase
 from factories import Cafe, a_business, a_card, a_card_template, an_award_goal, stamps
-from faults.patience import until
 from faults.proxy import FaultProxy
 from faults.servers import Postgres
 from faults.tills import TYPED, Tills
+from patience import until
 
 pytestmark = pytest.mark.on("postgres")
 

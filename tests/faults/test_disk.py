@@ -27,8 +27,8 @@ from db import Database, Transaction
 from db.sqlite import SqliteDatabase
 from events.log import head_of
 from factories import Cafe, a_business, a_card, a_card_template, an_award_goal, stamps
-from faults.patience import until
 from partners import Api, Unanswered
+from patience import until
 from processes import Process
 from services.audit import Finding, audit, audited
 
@@ -40,17 +40,18 @@ FULL = 3 * 2**20
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of three megabytes, where this machine lets us mount one."""
+    """A disk of three megabytes."""
     folder = tmp_path / "small"
     folder.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
     options = f"size={FULL}".encode()
-    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, options) != 0:
-        pytest.skip(f"mounting is not allowed here: {os.strerror(ctypes.get_errno())}")
+    mounted = libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, options)
+    assert mounted == 0, os.strerror(ctypes.get_errno())
     yield folder
     libc.umount2(bytes(folder), 2)
 
 
+@pytest.mark.surroundings("mounts")
 async def test_a_full_disk_takes_nothing_reads_on_and_recovers(
     settings: Settings, small_disk: Path, figure: Callable[[str], None]
 ) -> None:
@@ -210,13 +211,13 @@ def process(settings: Settings) -> Iterator[Process]:
         started.stop()
 
 
+@pytest.mark.surroundings("traces")
 async def test_a_disk_that_fails_to_sync_ends_the_server(
     process: Process, figure: Callable[[str], None]
 ) -> None:
     """EIO from every sync: no acknowledgement, not ready, and the process ends with an error."""
     strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("strace is missing: apt-get install strace")
+    assert strace, "strace is missing: apt-get install strace"
     async with Api(process.graphql, process.demo["owner"]["apiKey"]) as api:
         await api.do("CreateLocation", name="before")
         inject = "inject=fdatasync,fsync:error=EIO"

@@ -29,8 +29,8 @@ from core.clock import ManualClock, SystemClock
 from core.secrets import Secrets
 from db import Database
 from events.stream import Stream
-from faults.patience import until
 from models import EndpointStatus, WebhookEndpoint
+from patience import until
 from webhooks.pace import CATCH_UP, GAIN
 from webhooks.pusher import Pusher
 from webhooks.sender import Sender

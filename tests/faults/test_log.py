@@ -24,8 +24,8 @@ from db import Database, Transaction, database_of
 from events.log import events_after, head_of
 from events.stream import Stream
 from factories import NOW, Cafe, a_business, a_card, a_card_template, an_award_goal, stamps
-from faults.patience import until
 from models import Card
+from patience import until
 from processes import ROOT
 from services.audit import Finding, audit
 from services.card_refs import CardRef

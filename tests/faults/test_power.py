@@ -20,7 +20,12 @@ import pytest
 from core.settings import Settings
 from processes import ROOT
 
-pytestmark = [pytest.mark.on("sqlite"), pytest.mark.soak, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.on("sqlite"),
+    pytest.mark.soak,
+    pytest.mark.timeout(300),
+    pytest.mark.surroundings("traces"),
+]
 
 CUTS = 400
 SECTOR = 512
@@ -106,8 +111,7 @@ async def _cut_off(
     settings: Settings, tmp_path: Path, synchronous: str, cuts: int
 ) -> tuple[int, int, int]:
     """How many cuts there were, how many lost something, and how much was acknowledged at most."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is missing: apt-get install strace")
+    assert shutil.which("strace"), "strace is missing: apt-get install strace"
     file = settings.data_dir / "stampwire.db"
     _use_a_write_ahead_log(file)
     before = file.read_bytes()

@@ -19,19 +19,27 @@ from typing import Any
 import aiohttp
 import pytest
 
-from execution.view import BODY_LIMIT
+from core.settings import Settings
 from fakes.receiver import receiving
 from partners import Api
 from processes import Process
 
 pytestmark = pytest.mark.slow
 
-ROOM = 160 * 2**20
-"""Bytes that a process under a cap may still take: what it lets a crowd make it hold is less."""
+ROOM = 48 * 2**20
+"""Bytes that a process under a cap may still take."""
+HELD = 12_000_000
+"""Of these, what it lets a crowd make it hold."""
 JSON = {"content-type": "application/json"}
 CROWD = 400
-BODY = b'{"query": "{ viewer { __typename } }", "variables": {"text": "' + b"x" * (BODY_LIMIT - 100)
+BODY = b'{"query": "{ viewer { __typename } }", "variables": {"text": "' + b"x" * 99_900
 BURN = "while True: pass"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """A process that knows that it has little room."""
+    return settings.model_copy(update={"receiving_bytes": HELD})
 
 
 @pytest.mark.on("sqlite")  # where one process does it all

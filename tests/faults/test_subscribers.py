@@ -173,10 +173,11 @@ async def test_a_stream_over_http_ends_at_once_when_the_server_goes_away(
         for connection in [*house.owner.server.connections]:
             connection.shutdown()
         async with asyncio.timeout(5):
-            await stream.content.read()
+            rest = await stream.content.read()
         took = time.perf_counter() - began
 
     assert took < 1
+    assert b"\n: the server goes away; go on from the cursor of the last event\n\n" in rest
 
 
 @pytest.mark.on("sqlite")

@@ -25,9 +25,8 @@ from db.revision import latest, revision_of
 from fakes.receiver import receiving
 from partners import Api
 from processes import ROOT, Process
+from surroundings import FORMER
 
-FORMER = "1dde6d9"
-"""The last commit of the former release, whose schema is revision 0001."""
 _PROGRAM = (sys.executable, "-c", "from cli import main; main()")
 """Its code is found first, for it is in the folder where this is started."""
 CLIENTS = 6
@@ -38,18 +37,10 @@ SHORT = 5.0
 @pytest.fixture(scope="session")
 def former_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of the former release, in a folder of its own."""
-    git = shutil.which("git")
-    if git is None or not (ROOT / ".git").exists():
-        pytest.skip("no history here: the former release cannot be run")
     folder = tmp_path_factory.mktemp("former")
     archive = folder / "former.tar"
-    done = subprocess.run(
-        [git, "-C", str(ROOT), "archive", "--output", str(archive), FORMER],
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"the history here does not reach back to {FORMER}")
+    taken = ["git", "-C", str(ROOT), "archive", "--output", str(archive), FORMER]
+    subprocess.run(taken, capture_output=True, check=True)
     shutil.unpack_archive(archive, folder)
     archive.unlink()
     return folder
@@ -103,6 +94,7 @@ def at_former(settings: Settings, backend: Backend, tmp_path: Path) -> Iterator[
 
 @pytest.mark.slow
 @pytest.mark.alone
+@pytest.mark.surroundings("history")
 async def test_the_former_release_works_on_while_its_database_is_upgraded(
     at_former: Settings, former_code: Path, figure: Callable[[str], None]
 ) -> None:
@@ -161,6 +153,7 @@ async def test_the_former_release_works_on_while_its_database_is_upgraded(
 
 
 @pytest.mark.slow
+@pytest.mark.surroundings("history")
 def test_up_down_and_up_again_keeps_what_is_there(at_former: Settings, former_code: Path) -> None:
     former, now = Former(at_former), Process(at_former)
     former.code = former_code

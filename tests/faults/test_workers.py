@@ -25,8 +25,8 @@ from core.clock import SystemClock
 from core.secrets import Secrets
 from core.settings import Settings
 from db import Database, query
-from faults.patience import until
 from models import AttemptStatus, EventRow, LogHead, Ordering, WebhookEndpoint
+from patience import until
 from processes import ROOT
 from webhooks.pusher import SAFETY_SECONDS
 

@@ -9,12 +9,6 @@ from judges.panel import CARD, HERE, NOT_RUN, PANEL, WHEN, card_of, results_on
 pytestmark = pytest.mark.on("sqlite")
 
 
-@pytest.fixture(autouse=True)
-def _is_written(pytestconfig: pytest.Config) -> None:
-    if pytestconfig.getoption("--score-card", default=False):
-        pytest.skip("it is being written")
-
-
 def test_the_score_card_is_current_but_for_its_figures() -> None:
     shown = CARD.read_text()
     results = results_on(shown)
