@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.addresses import mail_address
 from core.errors import Denied
+from core.limits import DocumentLimits
 
 Words = Annotated[tuple[str, ...], NoDecode]
 
@@ -123,6 +124,13 @@ class Settings(BaseSettings):
         "",
         description="Whom mail is from, such as `stampwire@example.com`; needed with the SMTP URL.",
     )
+    telegram_url: str = Field(
+        "https://api.telegram.org", description="Where bots of Telegram are served."
+    )
+    whatsapp_url: str = Field(
+        "https://graph.facebook.com/v23.0",
+        description="Where the WhatsApp Cloud API is, with its version.",
+    )
     cost_per_operation: int = Field(
         5_000,
         ge=1,
@@ -149,6 +157,141 @@ class Settings(BaseSettings):
         description=(
             "How many redeem or claim codes that do not exist a key may try in a minute, and an "
             "address."
+        ),
+    )
+    document_tokens: int = Field(
+        DocumentLimits.tokens,
+        ge=100,
+        le=20_000,
+        description="Words and signs that a GraphQL document may have.",
+    )
+    document_fragments: int = Field(
+        DocumentLimits.fragments, ge=1, le=500, description="Fragments that it may define."
+    )
+    document_visits: int = Field(
+        DocumentLimits.visits,
+        ge=100,
+        le=20_000,
+        description="Selections that it may make in all, those of a fragment at each spread.",
+    )
+    document_same_field: int = Field(
+        DocumentLimits.same_field,
+        ge=1,
+        le=100,
+        description="How often it may select one field of objects in one place.",
+    )
+    document_same_leaf: int = Field(
+        DocumentLimits.same_leaf,
+        ge=1,
+        le=100,
+        description="The same for a field without a selection of its own.",
+    )
+    document_depth: int = Field(
+        DocumentLimits.depth, ge=2, le=50, description="Levels that it may be deep."
+    )
+    document_introspection_depth: int = Field(
+        DocumentLimits.introspection_depth,
+        ge=2,
+        le=50,
+        description="The same where it asks for the schema.",
+    )
+    document_aliases: int = Field(
+        DocumentLimits.aliases, ge=0, le=500, description="Aliases that it may give."
+    )
+    document_root_fields: int = Field(
+        DocumentLimits.root_fields,
+        ge=1,
+        le=100,
+        description="Queries or mutations that one operation may name.",
+    )
+    body_bytes: int = Field(
+        100_000,
+        ge=1_000,
+        le=10_000_000,
+        description="What the body of a request may have; uploads may have 20 MB.",
+    )
+    socket_message_bytes: int = Field(
+        65_536, ge=1_000, le=10_000_000, description="What a message of a websocket may have."
+    )
+    head_seconds: float = Field(
+        10, gt=0, le=300, description="How long the headers of a request are waited for."
+    )
+    body_seconds: float = Field(
+        30, gt=0, le=3_600, description="How long its body is waited for from there."
+    )
+    idle_seconds: int = Field(
+        5, ge=1, le=3_600, description="How long a connection stays open for the next request."
+    )
+    init_seconds: float = Field(
+        5, gt=0, le=300, description="How long a websocket has for its `connection_init`."
+    )
+    answer_seconds: float = Field(
+        30, gt=0, le=3_600, description="How long an answer waits for somebody who reads nothing."
+    )
+    send_seconds: float = Field(
+        5, gt=0, le=300, description="How long a socket or stream waits for somebody who does not."
+    )
+    socket_messages_at_once: int = Field(
+        400, ge=10, description="Messages, pings among them, that a socket may send at once."
+    )
+    socket_messages_per_second: float = Field(
+        100, gt=0, description="Messages that it may send all the time."
+    )
+    operations_per_socket: int = Field(
+        50, ge=1, description="Operations that a socket may run at once."
+    )
+    sockets_per_key: int = Field(
+        100,
+        ge=1,
+        description=(
+            "Sockets and streams that a key, session or access token may have open in a process."
+        ),
+    )
+    connections: int = Field(
+        10_000,
+        ge=1,
+        description=(
+            "Connections that a process accepts, as far as its allowance of open files goes. Over "
+            "it: 503."
+        ),
+    )
+    connections_per_address: int = Field(
+        1_000,
+        ge=1,
+        description=(
+            "How many of them one address may have (of IPv6: one network of 64 bits). Behind "
+            "trusted proxies: requests and sockets at once. Over it: 429."
+        ),
+    )
+    requests_at_once: int = Field(
+        1_000,
+        ge=1,
+        description=(
+            "Requests that a process receives and answers at once, streams that have begun left "
+            "out. Over it, whoever has been sending a body for longest is told 503."
+        ),
+    )
+    receiving_bytes: int = Field(
+        64_000_000,
+        ge=1_000_000,
+        description=(
+            "Bytes of bodies and messages that a process holds before they are answered. Over it: "
+            "the same."
+        ),
+    )
+    graphiql: bool | None = Field(
+        None,
+        description=(
+            "Show GraphiQL to browsers that open `/graphql`; it is nothing without a key. Absent: "
+            "where there is no public URL, and in a demo."
+        ),
+    )
+    scanner_keys_url: str = Field(
+        "",
+        description=(
+            "Where a scanner of public code publishes the keys it signs with, such as "
+            "`https://api.github.com/meta/public_keys/secret_scanning`; `/leaked-keys` then takes "
+            "what it found. Empty means that nobody tells us of leaked keys."
         ),
     )
     log_level: str = Field("info", description="`debug`, `info`, `warning` or `error`.")
@@ -194,12 +337,24 @@ class Settings(BaseSettings):
         """Whether this is the embedded mode: one server process on one file."""
         return self.database.startswith("sqlite:")
 
+    @property
+    def has_graphiql(self) -> bool:
+        """Whether a browser that opens /graphql is shown GraphiQL."""
+        return (self.demo or not self.public_url) if self.graphiql is None else self.graphiql
+
     @cached_property
     def broadcast(self) -> str:
         """The doorbell's URL in full."""
         if self.broadcast_url:
             return self.broadcast_url
         return "memory://" if self.is_sqlite else self.database
+
+    @cached_property
+    def document_limits(self) -> DocumentLimits:
+        """What a GraphQL document may be."""
+        return DocumentLimits(
+            **{name: getattr(self, f"document_{name}") for name in DocumentLimits.__annotations__}
+        )
 
     @cached_property
     def url(self) -> str:

@@ -72,6 +72,7 @@ class PostgresDatabase(Database):
         self._size = size
         self._free: deque[_Connection] = deque()
         self._waiting: deque[asyncio.Future[_Connection | None]] = deque()
+        self._mending: set[asyncio.Task[None]] = set()
         self._made = 0
         self._moved = 0.0
         self._roles = True
@@ -88,6 +89,7 @@ class PostgresDatabase(Database):
 
     async def close(self) -> None:
         self._size = 0
+        await asyncio.gather(*self._mending)
         while self._free:
             await self._free.pop().wire.close(timeout=5)
 
@@ -173,12 +175,16 @@ class PostgresDatabase(Database):
 
     @asynccontextmanager
     async def _lease(self, business: str | None) -> "AsyncIterator[_Connection]":
-        connection = await self._acquire(business)
+        connection, is_left = await self._acquire(business), False
         try:
             yield connection
+        except asyncio.CancelledError:
+            is_left = True
+            mending = asyncio.create_task(self._mend(connection))
+            self._mending.add(mending)
+            mending.add_done_callback(self._mending.discard)
+            raise
         except BaseException as error:
-            # A cancelled call may leave the wire in the middle of an answer, and nobody knows
-            # whether what it was told last (a role, a BEGIN) has come to pass.
             wire, is_gone = connection.wire, _is_gone(error, connection.wire)
             is_known = isinstance(error, Exception) and not is_gone
             if not wire.is_closed() and (not is_known or wire.is_in_transaction()):
@@ -191,6 +197,20 @@ class PostgresDatabase(Database):
             if isinstance(error, asyncpg.QueryCanceledError):
                 raise Overloaded(_TOO_LONG) from error
             raise
+        finally:
+            if not is_left:
+                self._release(connection)
+
+    async def _mend(self, connection: "_Connection") -> None:
+        """Whoever used it left in the middle of an answer: the server is told to stop.
+
+        Until it has, nobody knows whether what it was told last has come to pass.
+        """
+        try:
+            async with asyncio.timeout(_ANSWER):
+                await connection.wire.execute("ROLLBACK")
+        except Exception:  # noqa: BLE001 -- whatever it is, the connection is not trusted any more
+            connection.wire.terminate()
         finally:
             self._release(connection)
 

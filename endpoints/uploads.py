@@ -4,6 +4,7 @@ import asyncio
 import codecs
 import re
 from collections.abc import AsyncIterator
+from tempfile import SpooledTemporaryFile
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -19,6 +20,8 @@ from services.uploads import MOST_BYTES, TEXT, chunks_of, public_picture, store_
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _HEAD = 16
+_IN_MEMORY = 131_072
+"""What of a picture is held in memory while it comes in; the rest waits in a temporary file."""
 _MEDIA_TYPES = {extension: media_type for media_type, extension in PICTURES.items()}
 _FOR_EVER = {
     "Cache-Control": "public, max-age=31536000, immutable",
@@ -82,11 +85,13 @@ async def _take(request: Request, context: Context) -> Upload:
     media_type = picture_type(bytes(head))
     if media_type is None:
         return await store_file(database, actor, _text(_joined(bytes(head), pieces)), TEXT, now)
-    data = head
-    async for piece in pieces:
-        data += piece
-    async with _drawing:
-        drawn = await asyncio.to_thread(drawn_again, bytes(data), media_type)
+    with SpooledTemporaryFile(_IN_MEMORY) as kept:
+        kept.write(head)
+        async for piece in pieces:
+            kept.write(piece)
+        async with _drawing:
+            kept.seek(0)
+            drawn = await asyncio.to_thread(drawn_again, kept.read(), media_type)
     return await store_file(database, actor, _one(drawn), media_type, now, is_public=True)
 
 

@@ -87,6 +87,11 @@ def event_types() -> dict[str, type[Event]]:
     return dict(_types)
 
 
+def is_event_type(name: str) -> bool:
+    """Whether there is such an event here. While a newer release takes over, the log has others."""
+    return name in _types
+
+
 @cache
 def event_type_enum() -> type[StrEnum]:
     """The event types as an enum, computed from the register."""

@@ -11,7 +11,7 @@ from core.clock import wire_time
 from core.errors import BadUserInput, CursorExpired
 from core.ids import new_id, prefix_of
 from db import BUSINESS, Transaction, among, param, query
-from events.base import API_VERSION, Event, event_types
+from events.base import API_VERSION, Event, event_types, is_event_type
 from models import Actor, EventRow, LogHead, encode_cursor
 from models.base import UtcTimestamp
 
@@ -71,7 +71,7 @@ def record(tx: Transaction, actor: Actor, event: Event, at: datetime) -> None:
             id=new_id("evt"),
             type=event.type,
             occurred_at=at,
-            actor_id=actor.staff_id,
+            actor_id=actor.named_id,
             location_id=event.location_id,
             customer_id=customer.id if customer else None,
             card_id=card.id if card else None,
@@ -127,8 +127,9 @@ async def events_between(
 
 
 async def events_by_ids(tx: Transaction, ids: list[str]) -> list[EventRow]:
-    """These events, in the order of the log."""
-    return await tx.many(_BY_IDS, ids=ids) if ids else []
+    """Those of these events that are known here, in the order of the log."""
+    found = await tx.many(_BY_IDS, ids=ids) if ids else []
+    return [row for row in found if is_event_type(row.type)]
 
 
 def read_event(row: EventRow) -> Event:

@@ -2,7 +2,7 @@
 
 It carries `[business, sequence, access version]` and nothing else; whoever hears it reads the
 log. Nothing depends on it: a ring is only a reason to look, a heartbeat of our own tells a dead
-line, which is then built anew, and once a second one small query covers every ring that was
+line, which is then built anew, and about once a second one small query covers every ring that was
 lost. A dead broker costs latency, never an event.
 """
 
@@ -23,7 +23,8 @@ from db import Database, Transaction, among, query
 from events.lines import Line, LineLost, line_to
 from models import LogHead
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.8
+"""What a lost ring costs at most, so that whoever lost their rights is let go within a second."""
 HEARTBEAT_SECONDS = 5.0
 SILENCE_SECONDS = 12.0
 _LOOK_SECONDS = 5.0

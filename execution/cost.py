@@ -13,7 +13,7 @@ from graphql.utilities import get_operation_ast
 from strawberry.extensions import SchemaExtension
 
 from core.errors import RateLimited, TooComplex
-from execution.documents import Checked, check_document
+from execution.documents import Checked, check_document, limits_of
 from execution.prices import Price, price_of
 from execution.subscriptions import LogSubscription
 from resolvers.charges import Charge, bucket_for, charge_of_call, too_fast
@@ -94,7 +94,8 @@ async def charge_subscription(
     context: Context, schema: GraphQLSchema, said: LogSubscription
 ) -> None:
     """Take what a subscription of the log costs. TooComplex or RateLimited if it may not begin."""
-    price = price_in(schema, check_document(schema, said.text), said.operation)
+    checked = check_document(schema, said.text, limits_of(context))
+    price = price_in(schema, checked, said.operation)
     refusal = (await charge_for(context, price, said.variables)).refusal
     if refusal is not None:
         raise refusal

@@ -29,19 +29,14 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
-TOKENS = 2_000
-FRAGMENTS = 50
-VISITS = 2_000
-SAME_FIELD = 10
-SAME_LEAF = 30
-DEPTH = 12
-INTROSPECTION_DEPTH = 15
-ALIASES = 30
-ROOT_FIELDS = 20
+from core.limits import DocumentLimits
+from resolvers.context import Context
+
 ERRORS_TOLD = 5
 _REMEMBERED = 1_024
 _ASKS_FOR_SCHEMA = re.compile(r"__(schema|type)\b")
 _LONGEST_REMEMBERED = 20_000
+_USUAL = DocumentLimits()
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 
 
@@ -55,19 +50,19 @@ class Checked:
     """What its operations cost, once somebody asked (execution/cost.py)."""
 
 
-def check_document(schema: GraphQLSchema, text: str) -> Checked:
+def check_document(schema: GraphQLSchema, text: str, limits: DocumentLimits = _USUAL) -> Checked:
     """Parse, limit and validate a document; successes and failures are remembered."""
     if len(text) > _LONGEST_REMEMBERED:
-        return _check(schema, text)
-    return _remembered(schema, text)
+        return _check(schema, text, limits)
+    return _remembered(schema, text, limits)
 
 
-def _check(schema: GraphQLSchema, text: str) -> Checked:
+def _check(schema: GraphQLSchema, text: str, limits: DocumentLimits) -> Checked:
     try:
-        document = parse(text, max_tokens=TOKENS)
+        document = parse(text, max_tokens=limits.tokens)
     except GraphQLError as error:
         return Checked(None, (error,))
-    if broken := _over_limit(document):
+    if broken := _over_limit(document, limits):
         code = {"code": "QUERY_TOO_COMPLEX"}
         return Checked(document, (GraphQLError(broken, extensions=code),))
     errors = validate(schema, document, _RULES, max_errors=ERRORS_TOLD, hide_suggestions=True)
@@ -89,16 +84,16 @@ def _invalid(error: GraphQLError) -> GraphQLError:
 _remembered = lru_cache(_REMEMBERED)(_check)
 
 
-def _over_limit(document: DocumentNode) -> str | None:
+def _over_limit(document: DocumentNode, limits: DocumentLimits) -> str | None:
     """Which limit a document breaks, None if it keeps them all."""
     fragments = {
         node.name.value: node
         for node in document.definitions
         if isinstance(node, FragmentDefinitionNode)
     }
-    if len(fragments) > FRAGMENTS:
-        return f"A document has at most {FRAGMENTS} fragments."
-    walk = _Walk(fragments)
+    if len(fragments) > limits.fragments:
+        return f"A document has at most {limits.fragments} fragments."
+    walk = _Walk(fragments, limits)
     for node in document.definitions:
         if isinstance(node, OperationDefinitionNode) and (fault := walk.fault_of(node)):
             return fault
@@ -108,32 +103,37 @@ def _over_limit(document: DocumentNode) -> str | None:
 class _Walk:
     """One walk over all operations of a document, on one budget."""
 
-    def __init__(self, fragments: dict[str, FragmentDefinitionNode]) -> None:
+    def __init__(
+        self, fragments: dict[str, FragmentDefinitionNode], limits: DocumentLimits
+    ) -> None:
         self._fragments = fragments
-        self._left = VISITS
+        self._limits = limits
+        self._left = limits.visits
         self._aliases = 0
 
     def fault_of(self, operation: OperationDefinitionNode) -> str | None:
         """Which limit an operation breaks."""
+        limits = self._limits
         level = [([operation.selection_set], False)]
         depth = 0
         while level:
             depth += 1
             following = []
             for sets, introspects in level:
-                if depth > (INTROSPECTION_DEPTH if introspects else DEPTH):
-                    return f"A document is at most {DEPTH} levels deep."
+                if depth > (limits.introspection_depth if introspects else limits.depth):
+                    return f"A document is at most {limits.depth} levels deep."
                 fields = self._merge(sets)
                 if self._left < 0:
-                    return f"A document selects at most {VISITS} fields, spreads counted."
-                if self._aliases > ALIASES:
-                    return f"A document has at most {ALIASES} aliases."
-                if depth == 1 and len(fields) > ROOT_FIELDS:
-                    return f"An operation has at most {ROOT_FIELDS} root fields."
+                    return f"A document selects at most {limits.visits} fields, spreads counted."
+                if self._aliases > limits.aliases:
+                    return f"A document has at most {limits.aliases} aliases."
+                if depth == 1 and len(fields) > limits.root_fields:
+                    return f"An operation has at most {limits.root_fields} root fields."
                 for name, nodes in fields.items():
                     inner = [node.selection_set for node in nodes if node.selection_set]
-                    if len(nodes) > (SAME_FIELD if inner else SAME_LEAF):
-                        return f"A field is selected at most {SAME_FIELD} times in one place."
+                    most = limits.same_field if inner else limits.same_leaf
+                    if len(nodes) > most:
+                        return f"A field is selected at most {most} times in one place."
                     if inner:
                         following.append((inner, introspects or name.startswith("__")))
             level = following
@@ -160,6 +160,11 @@ class _Walk:
         return fields
 
 
+def limits_of(context: Context | None) -> DocumentLimits:
+    """The limits of the deployment that a call came to."""
+    return _USUAL if context is None else context.deployment.settings.document_limits
+
+
 class CheckDocuments(SchemaExtension):
     """Runs `check_document` in the place of Strawberry's own parsing and validation."""
 
@@ -169,10 +174,11 @@ class CheckDocuments(SchemaExtension):
         """Use the remembered document; one that does not parse is left for Strawberry to refuse."""
         context: Any = self.execution_context
         if context.query and context.graphql_document is None:
-            self._checked = check_document(context.schema._schema, context.query)  # noqa: SLF001
+            limits = limits_of(context.context)
+            self._checked = check_document(context.schema._schema, context.query, limits)  # noqa: SLF001
             context.checked = self._checked
             context.graphql_document = self._checked.document
-            context.parse_options = {"max_tokens": TOKENS}
+            context.parse_options = {"max_tokens": limits.tokens}
         yield
 
     def on_validate(self) -> Iterator[None]:

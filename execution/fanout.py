@@ -19,6 +19,7 @@ import structlog
 
 from core.errors import Denied, Overloaded
 from db import Transaction
+from events import is_event_type
 from events.log import check_cursor, head_of
 from execution.protocols import Blocked
 from execution.subscriptions import LogSubscription
@@ -174,6 +175,8 @@ class _Group:
         """
         made, answer = [], self._answer_now if now else self._answer
         for number, event in enumerate(events):
+            if not is_event_type(event.type):
+                continue  # a newer release's: its subscribers are told there
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
             made.append((event.sequence, await answer(event)))

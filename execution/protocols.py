@@ -8,8 +8,9 @@ they are as they were.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -21,12 +22,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from core.settings import Settings
+from execution.gate import AGAIN_SECONDS, Gate
+
 EXTENSION = "stampwire"
-SEND_SECONDS = 5.0
-"""How long a receiver may keep us waiting before it is cut off."""
 _GOING_AWAY = 1012
 _NOT_TEXT = 1007
 TOO_MANY = 4429
+TRY_AGAIN = 1013
 _LET_GO_SECONDS = 1.0
 _PIECE = 4_096
 """Bytes of a socket that are read before others get a turn."""
@@ -34,6 +37,8 @@ _TURN = 8
 """Messages of a socket that are answered before others get a turn."""
 _STILL_TALKING = 262_144
 """Bytes that may come after our close, before the connection is cut."""
+_ON_ITS_WAY = 400_000
+"""What is held of a body that is taken away as it comes."""
 _ONE_BYTE, _TWO_BYTES = 126, 65_536
 
 log = structlog.get_logger("stampwire.sockets")
@@ -55,6 +60,8 @@ class Patience:
     """Bytes per second that earn a long body more time."""
     answer_seconds: float = 30.0
     """How long an answer may wait for somebody who reads nothing."""
+    send_seconds: float = 5.0
+    """The same for sockets and streams."""
     leftover_seconds: float = 5.0
     """How long the rest of a body is thrown away after the request was answered."""
     leftover_bytes: int = 1_000_000
@@ -67,11 +74,24 @@ class Patience:
     messages_per_second: float = 100.0
     """Frames that it may send all the time."""
 
+    def under(self, settings: Settings) -> "Patience":
+        """The same, with what the settings say."""
+        return replace(
+            self,
+            head_seconds=settings.head_seconds,
+            body_seconds=settings.body_seconds,
+            answer_seconds=settings.answer_seconds,
+            send_seconds=settings.send_seconds,
+            messages_at_once=settings.socket_messages_at_once,
+            messages_per_second=settings.socket_messages_per_second,
+        )
+
 
 class Socket(WebSocketsSansIOProtocol):
     """A websocket that takes ready-made frames, and is cut off when it blocks or floods."""
 
     patience: ClassVar[Patience] = Patience()
+    gate: ClassVar[Gate]
     farewell: Callable[[], str] | None = None
     """What to say as the reason when the server goes away."""
     _unread = b""
@@ -79,15 +99,28 @@ class Socket(WebSocketsSansIOProtocol):
     _taken = 0
     _credit = 0.0
     _credited_at = 0.0
+    _held = 0
+    _message = 0
+    """Bytes of the message that is coming in."""
+    _delivered: deque[int]
+    """The sizes of those that the application has not taken."""
 
     # -- What comes in ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection whose handshake was received, and is to be answered in time."""
         super().connection_made(transport)
+        self.gate.enter(transport, self.client)
+        self._delivered = deque()
         self._credit, self._credited_at = self.patience.messages_at_once, self.loop.time()
         self.close_timeout = _LET_GO_SECONDS
         self.loop.call_later(self.patience.head_seconds, self._cut_without_handshake)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is held for it any more."""
+        self.gate.release(self)
+        self.gate.leave(self.transport)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what came, a piece at a time: others get their turn between the pieces."""
@@ -95,6 +128,7 @@ class Socket(WebSocketsSansIOProtocol):
             super().data_received(data)
             return
         self._unread += data
+        self._weigh()
         if self.close_sent and len(self._unread) > _STILL_TALKING:
             self.transport.abort()
         self._read_on()
@@ -122,11 +156,36 @@ class Socket(WebSocketsSansIOProtocol):
         if self._unread and not self.read_paused and not self.transport.is_closing():
             self.read_paused = True
             self.transport.pause_reading()
+        self._weigh()
         self._read_on()
+
+    def _weigh(self) -> None:
+        """Tell the gate what is held of messages that nobody has taken yet."""
+        coming = len(self._unread) + len(self.conn.reader.buffer) + self._message
+        held = 0 if self.disconnected else coming + sum(self._delivered)
+        if held == self._held:
+            return
+        more, self._held = held - self._held, held
+        if not held:
+            self.gate.release(self)
+        elif not self.gate.hold(self, more):
+            self.give_up()
+
+    def give_up(self) -> None:
+        """There is no room for what it sends."""
+        self.gate.release(self)
+        self._held = 0
+        if not self.close_sent and self.handshake_complete:
+            self._end(TRY_AGAIN, "Try again later")
+        else:
+            self.transport.abort()
 
     async def receive(self) -> Any:
         """As ASGI has it, but in turns."""
         message = await self.queue.get()
+        if message["type"] == "websocket.receive":
+            self._delivered.popleft()
+            self._weigh()
         self._taken += 1
         if self._taken % _TURN == 0:
             await asyncio.sleep(0)
@@ -141,16 +200,19 @@ class Socket(WebSocketsSansIOProtocol):
     def handle_text(self, event: Any) -> None:
         """A message, or the beginning of one."""
         if self._is_within_rate():
+            self._message += len(event.data)
             super().handle_text(event)
 
     def handle_bytes(self, event: Any) -> None:
         """A message that is not text, or the beginning of one."""
         if self._is_within_rate():
+            self._message += len(event.data)
             super().handle_bytes(event)
 
     def handle_cont(self, event: Any) -> None:
         """More of a message."""
         if self._is_within_rate():
+            self._message += len(event.data)
             super().handle_cont(event)
 
     def handle_ping(self) -> None:
@@ -179,6 +241,7 @@ class Socket(WebSocketsSansIOProtocol):
 
     def send_receive_event_to_app(self) -> None:
         """A whole message; one that is not UTF-8 is the caller's mistake, not logged as ours."""
+        size, self._message = self._message, 0
         if self.curr_msg_data_type == "text":
             try:
                 b"".join(self.frames).decode()
@@ -187,6 +250,8 @@ class Socket(WebSocketsSansIOProtocol):
                 if not self.close_sent:
                     self._end(_NOT_TEXT, "A message is UTF-8")
                 return
+        if not self.close_sent:
+            self._delivered.append(size)
         super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
@@ -249,7 +314,7 @@ class Socket(WebSocketsSansIOProtocol):
         """Wait until the receiver keeps up again. Blocked if it does not, or has gone."""
         if not self.writable.is_set():
             try:
-                async with asyncio.timeout(SEND_SECONDS):
+                async with asyncio.timeout(self.patience.send_seconds):
                     await self.writable.wait()
             except TimeoutError:
                 self.cut()
@@ -270,7 +335,7 @@ class Socket(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         if not self.writable.is_set():
             try:
-                async with asyncio.timeout(SEND_SECONDS):
+                async with asyncio.timeout(self.patience.send_seconds):
                     await self.writable.wait()
             except TimeoutError:
                 self.cut()
@@ -317,8 +382,14 @@ class Exchange(HttpToolsProtocol):
     """
 
     patience: ClassVar[Patience] = Patience()
+    gate: ClassVar[Gate]
     long_bodies: ClassVar[frozenset[str]] = frozenset({"/uploads"})
-    """Paths whose bodies get more time for as long as they come quickly enough."""
+    """Paths whose bodies get more time for as long as they come quickly enough.
+
+    What takes them keeps no more of them in memory than is on its way.
+    """
+    on_leaving: Callable[[], None] | None = None
+    """What to do if the caller leaves before it is answered."""
     _part = _Part.NOTHING
     _number = 0
     _awaited: tuple[_Part, int] | None = None
@@ -328,6 +399,7 @@ class Exchange(HttpToolsProtocol):
     _body_bytes = 0
     _body_began = 0.0
     _leftover = 0
+    _held = 0
     _fault = HTTPStatus.BAD_REQUEST
 
     # -- Receipt ----------------------------------------------------------------------------------
@@ -335,15 +407,26 @@ class Exchange(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody connected, and is expected to ask for something."""
         super().connection_made(transport)
-        self._await_rest()
+        status = self.gate.enter(transport, self.client)
+        if status is None:
+            self._await_rest()
+        else:
+            transport.write(_refusal(status))
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is waited for any more."""
         self._forget_deadlines()
+        self.gate.release(self)
+        self.gate.leave(self.transport)
         super().connection_lost(exc)
+        if self.on_leaving is not None:
+            self.on_leaving()
 
     def data_received(self, data: bytes) -> None:
         """More of a request; what is over a limit or no HTTP is refused."""
+        if self.transport.is_closing():
+            return
         self._unset_keepalive_if_required()
         if self._part is not _Part.BODY:
             self._head_bytes += len(data)
@@ -380,6 +463,9 @@ class Exchange(HttpToolsProtocol):
         if size > self.patience.head_bytes or len(self.headers) > self.patience.headers:
             self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             raise _Unfit
+        if not self.gate.begin(self):
+            self._fault = HTTPStatus.SERVICE_UNAVAILABLE
+            raise _Unfit
         self._part, self._head_bytes = _Part.BODY, 0
         self._body_bytes = self._leftover = 0
         self._body_began = self.loop.time()
@@ -389,7 +475,9 @@ class Exchange(HttpToolsProtocol):
         """More of the body; what follows the answer is thrown away, but not without end."""
         super().on_body(body)
         self._body_bytes += len(body)
-        if self.cycle.response_complete:
+        if not self.cycle.response_complete:
+            self._hold(len(body))
+        else:
             self._leftover += len(body)
             if self._leftover > self.patience.leftover_bytes:
                 self.transport.close()
@@ -398,6 +486,29 @@ class Exchange(HttpToolsProtocol):
         """The request is whole."""
         super().on_message_complete()
         self._part = _Part.NOTHING
+        self.gate.finish(self)
+
+    def _hold(self, size: int) -> None:
+        """More of a body is held, unless it is taken away as quickly as it comes."""
+        if self.scope["path"] in self.long_bodies:
+            size = max(0, min(size, _ON_ITS_WAY - self._held))
+        self._held += size
+        if not self.gate.hold(self, size):
+            self._fault = HTTPStatus.SERVICE_UNAVAILABLE
+            raise _Unfit
+
+    def _let_go_of_it(self) -> None:
+        self._held = 0
+        self.gate.release(self)
+
+    def streams(self) -> None:
+        """The answer will take as long as it likes; what was asked is not held any more."""
+        self._let_go_of_it()
+
+    def give_up(self) -> None:
+        """There is no room for a body that is so long on its way."""
+        self._held = 0
+        self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _await_rest(self) -> None:
         """Set the deadline for what is missing, once for each part of each request."""
@@ -455,7 +566,8 @@ class Exchange(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         cycle = self.cycle if self.cycle and not self.cycle.response_complete else None
-        if cycle is not None and (cycle.response_started or self._part is not _Part.BODY):
+        is_next = cycle is not None and not cycle.response_started and not self.pipeline
+        if cycle is not None and not (is_next and self._part is _Part.BODY):
             self.transport.abort()
             return
         self.transport.write(_refusal(status))
@@ -466,6 +578,8 @@ class Exchange(HttpToolsProtocol):
 
     def _upgrade(self) -> None:
         self._forget_deadlines()
+        self.gate.release(self)
+        self.gate.leave(self.transport)  # a socket counts itself
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.abort()
         else:
@@ -475,6 +589,8 @@ class Exchange(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Answered: what is left of the request is thrown away for a while."""
+        if not self.pipeline:
+            self._let_go_of_it()
         super().on_response_complete()
         if self.transport.is_closing():
             self._let_go()
@@ -519,12 +635,14 @@ class Exchange(HttpToolsProtocol):
 
 def _refusal(status: HTTPStatus) -> bytes:
     """A whole answer to what never reached the application."""
-    said = _SAID[status]
-    body = orjson.dumps({"errors": [{"message": said, "extensions": {"code": "BAD_REQUEST"}}]})
+    is_full = status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+    code = "RATE_LIMITED" if is_full else "BAD_REQUEST"
+    again = f"retry-after: {AGAIN_SECONDS}\r\n" if is_full else ""
+    body = orjson.dumps({"errors": [{"message": _SAID[status], "extensions": {"code": code}}]})
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         "content-type: application/json; charset=utf-8\r\n"
-        f"content-length: {len(body)}\r\n"
+        f"{again}content-length: {len(body)}\r\n"
         "connection: close\r\n\r\n"
     )
     return head.encode() + body
@@ -537,7 +655,25 @@ _SAID = {
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
         f"The headers have at most {Patience.head_bytes} bytes, and are at most {Patience.headers}."
     ),
+    HTTPStatus.TOO_MANY_REQUESTS: "There are too many connections from this address.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "There is no room at the moment; try again shortly.",
 }
+
+
+def protocols_of(settings: Settings) -> tuple[type[Exchange], type[Socket]]:
+    """The protocols of one process: what they do is in the settings, and they share one gate."""
+    gate = Gate(settings)
+
+    class ThisExchange(Exchange):
+        """A connection of this process."""
+
+    class ThisSocket(Socket):
+        """A websocket of this process."""
+
+    for protocol in (ThisExchange, ThisSocket):
+        protocol.patience = protocol.patience.under(settings)
+        protocol.gate = gate
+    return ThisExchange, ThisSocket
 
 
 def fits() -> bool:

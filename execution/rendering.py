@@ -6,6 +6,7 @@ from typing import Any
 from graphql import GraphQLError
 from strawberry.schema.base import BaseSchema
 
+from core.limits import DocumentLimits
 from db import Transaction
 from execution.cost import price_in
 from execution.documents import check_document
@@ -30,7 +31,8 @@ class Renderer:
         """Whether a text may be an endpoint's document: ValueError says why not."""
         if len(text) > LONGEST:
             raise ValueError(f"A document has at most {LONGEST} characters.")
-        checked = check_document(self._schema._schema, text)  # type: ignore[attr-defined]  # noqa: SLF001
+        core: Any = self._schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
+        checked = check_document(core, text, self._limits)
         if checked.errors:
             raise ValueError(_first_of(checked.errors))
         said = self._understood(text)
@@ -40,7 +42,6 @@ class Renderer:
             raise ValueError("An endpoint has a cursor of its own: leave `after` out.")
         assert self.deployment is not None  # noqa: S101 -- set where the process is composed
         most = self.deployment.settings.cost_per_operation
-        core: Any = self._schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
         if (cost := price_in(core, checked, said.operation).requested(None)) > most:
             raise ValueError(f"It may cost {cost} for each event; at most {most}.")
 
@@ -56,7 +57,12 @@ class Renderer:
         return (await said.answer(context, event)).decode()
 
     def _understand(self, text: str) -> LogSubscription | None:
-        return log_subscription(self._schema, text, None, None)
+        return log_subscription(self._schema, text, None, None, self._limits)
+
+    @property
+    def _limits(self) -> DocumentLimits:
+        assert self.deployment is not None  # noqa: S101 -- set where the process is composed
+        return self.deployment.settings.document_limits
 
 
 async def is_wanted(context: Context, said: LogSubscription, event: EventRow) -> bool:

@@ -25,7 +25,8 @@ from strawberry.schema.base import BaseSchema
 from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
 
-from core.errors import BadUserInput
+from core.errors import BadUserInput, Unavailable
+from core.limits import DocumentLimits
 from execution.documents import check_document
 from execution.errors import present
 from models import Actor, EventRow
@@ -34,7 +35,8 @@ from services.access_tokens import filter_within
 from services.listings import EventFilter
 
 FIELD = "events"
-_OURS = ("INTERNAL_SERVER_ERROR", "RATE_LIMITED")
+_AWAY = "RATE_LIMITED"
+_OURS = ("INTERNAL_SERVER_ERROR", _AWAY)
 _PAUSES = (0.1, 1.0, 3.0)
 
 
@@ -69,14 +71,18 @@ class LogSubscription:
     async def answer(self, context: Context, event: EventRow) -> bytes:
         """The answer for one event, as JSON: the payload of a `next` message.
 
-        What fails through no fault of the document is tried again before it is told.
+        What fails through no fault of the document is tried again before it is told. Unavailable
+        if the database is away for longer.
         """
         for pause in _PAUSES:
             answer = await self.answer_now(context, event)
             if answer is not None:
                 return answer
             await asyncio.sleep(pause)
-        return (await self._answer(context, event))[1]
+        errors, answer = await self._answer(context, event)
+        if any(error["extensions"]["code"] == _AWAY for error in errors):
+            raise Unavailable  # and whoever follows the log comes again
+        return answer
 
     async def answer_now(self, context: Context, event: EventRow) -> bytes | None:
         """The same, tried once; None where it fails through no fault of the document."""
@@ -100,14 +106,18 @@ class LogSubscription:
 
 
 def log_subscription(
-    schema: BaseSchema, text: str, variables: Mapping[str, Any] | None, operation_name: str | None
+    schema: BaseSchema,
+    text: str,
+    variables: Mapping[str, Any] | None,
+    operation_name: str | None,
+    limits: DocumentLimits | None = None,
 ) -> LogSubscription | None:
     """What a document asks for; None for all that is not plainly a subscription of the log.
 
     Whatever is wrong with it is then found, and told, by the ordinary way of executing.
     """
     core: Any = schema._schema  # type: ignore[attr-defined] # noqa: SLF001
-    checked = check_document(core, text)
+    checked = check_document(core, text, limits or DocumentLimits())
     operation = checked.document and get_operation_ast(checked.document, operation_name)
     if checked.errors or not operation or operation.operation is not OperationType.SUBSCRIPTION:
         return None

@@ -15,7 +15,6 @@ from strawberry.http import GraphQLRequestData
 from strawberry.http.streaming import MultipartSubscriptionTransport, SSETransport
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, MULTIPART_SUBSCRIPTION_PROTOCOL
 
-BODY_LIMIT = 100_000
 JSON = "application/json"
 GRAPHQL = "application/graphql-response+json"
 EVENT_STREAM = "text/event-stream"
@@ -69,8 +68,23 @@ class Outcome(Enum):
     )
     THROTTLED = (429, 429, "RATE_LIMITED", "It did not run: the bucket is empty for now.")
     TOO_MANY_STREAMS = (429, 429, "RATE_LIMITED", "The key has too many sockets and streams open.")
+    TOO_MANY_CONNECTIONS = (
+        429,
+        429,
+        "RATE_LIMITED",
+        "The address has too many connections open; `Retry-After` tells when to come again.",
+    )
     HEADERS = (431, 431, "BAD_REQUEST", "The headers are over a limit.")
     AWAY = (503, 503, "RATE_LIMITED", "Who calls could not be looked up; `Retry-After` tells when.")
+    FULL = (
+        503,
+        503,
+        "RATE_LIMITED",
+        (
+            "The process has no room for one more connection, or for a body that was long on its "
+            "way; `Retry-After` tells when to come again."
+        ),
+    )
 
     def __init__(self, status: int, as_json: int, code: str, meaning: str) -> None:
         self.status = status

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 import strawberry
+import structlog
 from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLSchema, OperationType
 from graphql.utilities import get_operation_ast
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -35,15 +36,17 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 )
 from strawberry.types import ExecutionResult
 
-from core.errors import Denied, RateLimited
+from core.errors import Denied, Overloaded, RateLimited
 from core.metrics import REQUESTS, SOCKETS, SUBSCRIPTIONS
+from endpoints.explorer import explorer, is_for_people
 from execution.cost import charge_subscription, limit_headers
 from execution.documents import check_document
 from execution.fanout import Fanout, Member, TooSlow
+from execution.gate import AGAIN_SECONDS
 from execution.protocols import (
     EXTENSION,
-    SEND_SECONDS,
     TOO_MANY,
+    TRY_AGAIN,
     Blocked,
     Exchange,
     Socket,
@@ -51,7 +54,7 @@ from execution.protocols import (
 )
 from execution.subscriptions import LogSubscription, log_subscription
 from execution.transport import (
-    BODY_LIMIT,
+    EVENT_STREAM,
     GRAPHQL,
     METHODS,
     Outcome,
@@ -65,14 +68,14 @@ from execution.transport import (
 )
 from models import Actor, encode_cursor
 from resolvers.callers import caller_of, secret_in, secret_of
-from resolvers.charges import charge_of_call
+from resolvers.charges import charge_of_call, charge_stranger
 from resolvers.context import Context, Deployment
 
-SUBSCRIPTIONS_PER_SOCKET = 50
-SOCKETS_PER_KEY = 100
-"""Sockets and streams that a key, session or access token may have open in one process."""
-INIT_WITHIN = timedelta(seconds=5)
 TOO_SLOW = 4008
+_LOOK_UP_SECONDS = 2
+_FAREWELL = b": the server goes away; go on from the cursor of the last event\n\n"
+
+log = structlog.get_logger("stampwire.view")
 
 
 class _Subscriber:
@@ -101,11 +104,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     _rights_task: asyncio.Task[None] | None = None
     _frames: Socket | None = None
     _members: dict[str, Member]
+    _storing: set[asyncio.Task[Any]]
+    """Mutations whose caller does not wait for them any more."""
     view: "GraphQLView"
 
     async def handle(self) -> None:
         """Serve the socket to its end."""
-        self._members = {}
+        self._members, self._storing = {}, set()
         self._frames = self.websocket.ws.scope["extensions"].get(EXTENSION)  # type: ignore[attr-defined]
         if self._frames is not None:
             self._frames.farewell = self._farewell
@@ -123,6 +128,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await super().handle_connection_init(message)
         except _NoSeat:
             await self.websocket.close(code=TOO_MANY, reason="Too many sockets")
+        except RateLimited:
+            await self.websocket.close(code=TOO_MANY, reason="Too many tries")
+        except _NotNow:
+            await self.websocket.close(code=TRY_AGAIN, reason="Try again later")
 
     async def handle_ping(self, message: Any) -> None:
         """Answer with what the ping carried."""
@@ -134,7 +143,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         """Start an operation; one too many is refused with a code, and the socket goes on."""
         is_new = message["id"] not in self.operations
         most = self.max_subscriptions_per_connection
-        if self.connection_acknowledged and is_new and most and len(self.operations) >= most:
+        running = len(self.operations) + len(self._storing)
+        if self.connection_acknowledged and is_new and most and running >= most:
             error = GraphQLError(
                 f"A socket carries at most {most} operations at once.",
                 extensions={"code": "RATE_LIMITED"},
@@ -157,10 +167,26 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         if self.connection_acknowledged and self._rights_task is None:
             self._rights_task = asyncio.create_task(self._close_without_rights())
 
+    async def cleanup_operation(self, operation_id: str) -> None:
+        """Nobody waits for an operation any more; what stores something goes on to its end."""
+        operation: Any = self.operations.get(operation_id)
+        task = operation and operation.task
+        if task is None or not self.view.stores(operation.query, operation.operation_name):
+            await super().cleanup_operation(operation_id)
+            return
+        del self.operations[operation_id]
+        operation.completed = True  # and so nothing more is sent
+        self._storing.add(task)
+        task.add_done_callback(self._storing.discard)
+
     async def run_operation(self, operation: Any) -> None:
         """Subscriptions of the log share what they have in common; the rest runs as ever."""
         said = self._frames and log_subscription(
-            self.schema, operation.query, operation.variables, operation.operation_name
+            self.schema,
+            operation.query,
+            operation.variables,
+            operation.operation_name,
+            self.view.limits,
         )
         if not said:
             await super().run_operation(operation)
@@ -221,6 +247,7 @@ class GraphQLView(GraphQL[Context, None]):
     stream_transport_classes_by_protocol = Streams.by_protocol
 
     def __init__(self, schema: BaseSchema, deployment: Deployment) -> None:
+        settings = deployment.settings
         super().__init__(
             schema,
             graphql_ide=None,
@@ -229,13 +256,16 @@ class GraphQLView(GraphQL[Context, None]):
                 GRAPHQL_SSE_PROTOCOL,
                 MULTIPART_SUBSCRIPTION_PROTOCOL,
             ),
-            connection_init_wait_timeout=INIT_WITHIN,
-            max_subscriptions_per_connection=SUBSCRIPTIONS_PER_SOCKET,
-            allowed_origins=deployment.settings.allowed_origins,
+            connection_init_wait_timeout=timedelta(seconds=settings.init_seconds),
+            max_subscriptions_per_connection=settings.operations_per_socket,
+            allowed_origins=settings.allowed_origins,
         )
         self._deployment = deployment
+        self._body_bytes = settings.body_bytes
+        self._core: GraphQLSchema = schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
+        self.limits = settings.document_limits
         self.fanout = Fanout(deployment)
-        self.seats = _Seats()
+        self.seats = _Seats(settings.sockets_per_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request or a socket."""
@@ -245,10 +275,9 @@ class GraphQLView(GraphQL[Context, None]):
         if scope["method"] == "OPTIONS":  # what asks for CORS was answered before
             await Response(status_code=204, headers={"Allow": METHODS})(scope, receive, send)
             return
-        request = Request(scope, _capped(receive, _told_length(scope)))
-        try:
-            response = await self._answer(request)
-        except ClientDisconnect:
+        request = Request(scope, _capped(receive, _told_length(scope), self._body_bytes))
+        response = await _unless_left(request, self._answer(request))
+        if response is None:
             return
         context: Context | None = getattr(request.state, "context", None)
         if isinstance(response, StreamingResponse) and context is not None and context.caller:
@@ -258,6 +287,8 @@ class GraphQLView(GraphQL[Context, None]):
 
     async def _answer(self, request: Request) -> Response:
         """The answer to a request, or why it has none."""
+        if is_for_people(request, self._deployment.settings):
+            return explorer()
         try:
             check_request(request)
             response: Response = await self.run(request)
@@ -269,13 +300,12 @@ class GraphQLView(GraphQL[Context, None]):
             request.state.outcome = Outcome.REQUEST_ERROR
             response = refusal(200, error.reason, "OPERATION_RESOLUTION_FAILURE")
         except _TooLarge:
-            said = f"A request has at most {BODY_LIMIT} bytes."
+            said = f"A request has at most {self._body_bytes} bytes."
             return refusal(Outcome.TOO_LARGE.status, said, Outcome.TOO_LARGE.code)
-        except RateLimited as error:  # who calls could not be looked up
-            seconds = max(1, round(error.retry_after_ms / 1000))
-            return refusal(
-                Outcome.AWAY.status, str(error), error.code, {"Retry-After": str(seconds)}
-            )
+        except RateLimited as error:  # who calls could not be looked up, or guesses
+            outcome = Outcome.AWAY if isinstance(error, Overloaded) else Outcome.THROTTLED
+            seconds = str(max(1, round(error.retry_after_ms / 1000)))
+            return refusal(outcome.status, str(error), error.code, {"Retry-After": seconds})
         if not isinstance(response, StreamingResponse):
             self._finish(request, response)
         return response
@@ -297,13 +327,21 @@ class GraphQLView(GraphQL[Context, None]):
             self.seats.take(context)
         except _NoSeat:
             outcome = Outcome.TOO_MANY_STREAMS
-            said = f"A key has at most {SOCKETS_PER_KEY} sockets and streams open."
+            said = f"A key has at most {self.seats.most} sockets and streams open."
             await refusal(outcome.status, said, outcome.code)(scope, receive, send)
             return
+        if (connection := _connection_of(scope)) is not None:
+            connection.streams()
         try:
             await _serve_with_rights(response, context, scope, receive, send)
         finally:
             self.seats.leave(context)
+
+    def stores(self, text: str, operation_name: str | None) -> bool:
+        """Whether a document asks for a mutation."""
+        document = check_document(self._core, text, self.limits).document
+        operation = get_operation_ast(document, operation_name) if document else None
+        return operation is not None and operation.operation is OperationType.MUTATION
 
     def should_render_graphql_ide(self, request: Any) -> bool:  # noqa: ARG002
         """There is none here."""
@@ -319,9 +357,10 @@ class GraphQLView(GraphQL[Context, None]):
                 Outcome.STRANGER, "GET is for callers with a key.", WWW_Authenticate="Bearer"
             )
         data = await read_request(asked, self.parse_json)
-        document = check_document(self.schema._schema, data.query or "").document  # type: ignore[attr-defined]  # noqa: SLF001
+        document = check_document(self._core, data.query or "", self.limits).document
         operation = document and get_operation_ast(document, data.operation_name)
         kind = operation.operation if operation else None
+        asked.state.only_reads = kind is OperationType.QUERY
         media_type, protocol = protocol_for(asked.headers.get("accept"), asked.method, kind)
         asked.state.media_type = media_type if protocol == "http" else GRAPHQL
         return replace(data, protocol=protocol)  # type: ignore[arg-type]
@@ -377,17 +416,21 @@ class GraphQLView(GraphQL[Context, None]):
             context.is_operator = _is_operator(self._deployment, secret)
             context.idempotency_header = request.headers.get("idempotency-key")
             request.state.context = context
+            if request.headers.get("authorization") and not context.is_operator:
+                await charge_stranger(context)  # a secret that opens no door is a guess
         return context
 
     async def on_ws_connect(self, context: Context) -> Any:
-        """Let the socket in, or close it with 4403."""
+        """Let the socket in, or close it with 4403; with 4429 after too many tries."""
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(_LOOK_UP_SECONDS):
                 context.caller = await caller_of(
                     self._deployment, secret_in(context.connection_params)
                 )
-        except Exception:  # noqa: BLE001 -- whatever it was, this caller is not known
-            raise ConnectionRejectionError from None
+        except Exception as error:  # noqa: BLE001 -- whatever it was, it may pass
+            log.warning("caller not looked up", error=type(error).__name__)
+            raise _NotNow from None
+        await charge_stranger(context)
         if context.caller is None:
             raise ConnectionRejectionError
         self.seats.take(context)
@@ -441,16 +484,16 @@ async def _serve_with_rights(
     response: Response, context: Context, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """A stream of answers, which ends with the rights of whoever asked for it."""
-    has_begun = False
+    has_begun, patience = False, context.deployment.settings.send_seconds
 
     async def told(message: Message) -> None:
         nonlocal has_begun
         has_begun = True
         try:
-            async with asyncio.timeout(SEND_SECONDS):
+            async with asyncio.timeout(patience):
                 await send(message)
         except TimeoutError:
-            connection: Exchange | None = scope.get("extensions", {}).get(EXTENSION)
+            connection = _connection_of(scope)
             if connection is not None:
                 connection.cut()
             raise
@@ -465,19 +508,62 @@ async def _serve_with_rights(
         if serving.done():
             await serving
             return
+        goes_away = going_away.done()
         serving.cancel()
         await asyncio.wait((serving,))
         if has_begun:
+            is_events = response.headers["content-type"].startswith(EVENT_STREAM)
+            last = _FAREWELL if goes_away and is_events else b""
             with suppress(TimeoutError):
-                async with asyncio.timeout(SEND_SECONDS):
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                async with asyncio.timeout(patience):
+                    await send({"type": "http.response.body", "body": last, "more_body": False})
+        elif goes_away:
+            said, again = "The server goes away; try again.", {"Retry-After": str(AGAIN_SECONDS)}
+            await refusal(Outcome.FULL.status, said, Outcome.FULL.code, again)(scope, receive, send)
         else:
-            said = refusal(401, "Your rights have ended.", "UNAUTHENTICATED")
-            await said(scope, receive, send)
+            ended = refusal(401, "Your rights have ended.", "UNAUTHENTICATED")
+            await ended(scope, receive, send)
     finally:
         for task in (serving, rights, going_away):
             task.cancel()
         await asyncio.gather(serving, rights, going_away, return_exceptions=True)
+
+
+def _connection_of(scope: Scope) -> Exchange | None:
+    """The connection that a request came by, where it is one of ours."""
+    found: Exchange | None = scope.get("extensions", {}).get(EXTENSION)
+    return found
+
+
+async def _unless_left(request: Request, answer: Coroutine[Any, Any, Response]) -> Response | None:
+    """An answer; None if its caller leaves before it is there.
+
+    What only reads is then given up. What stores something goes on to its end, as ever.
+    """
+    connection, task, has_left = _connection_of(request.scope), asyncio.current_task(), False
+
+    def leave() -> None:
+        nonlocal has_left
+        if task is not None and getattr(request.state, "only_reads", False):
+            has_left = True
+            task.cancel()
+
+    if connection is not None:
+        connection.on_leaving = leave
+    try:
+        return await answer
+    except ClientDisconnect:
+        return None
+    except asyncio.CancelledError:
+        if not has_left:
+            raise
+        return None
+    finally:
+        if connection is not None:
+            connection.on_leaving = None
+        if has_left and task is not None:
+            task.uncancel()
+            request.state.context.give_up()
 
 
 async def _going_away(scope: Scope) -> None:
@@ -496,21 +582,25 @@ def _told_length(scope: Scope) -> int:
     return int(told) if told.isascii() and told.isdigit() else 0
 
 
-def _capped(receive: Receive, seen: int) -> Receive:
+def _capped(receive: Receive, told: int, most: int) -> Receive:
     """The same, but counting: a body over the limit is cut off while it is read, or before."""
-    told, seen = seen, 0
+    seen = 0
 
     async def counted() -> Message:
         nonlocal seen
-        if told > BODY_LIMIT:
+        if told > most:
             raise _TooLarge
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > BODY_LIMIT:
+        if seen > most:
             raise _TooLarge
         return message
 
     return counted
+
+
+class _NotNow(Exception):
+    """Who calls could not be looked up at this moment."""
 
 
 class _NoSeat(Exception):
@@ -520,13 +610,14 @@ class _NoSeat(Exception):
 class _Seats:
     """Which sockets and streams are open, by the key, session or token that opened them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self._open: dict[str, set[int]] = defaultdict(set)
 
     def take(self, context: Context) -> None:
         """One more. _NoSeat if there are too many."""
         seats = self._open[_whose(context)]
-        if len(seats) >= SOCKETS_PER_KEY:
+        if len(seats) >= self.most:
             raise _NoSeat
         seats.add(id(context))
 

@@ -33,6 +33,11 @@ class Loader(Generic[K, V]):
         # Whoever stops waiting takes it away from nobody else.
         return asyncio.shield(known)
 
+    def give_up(self) -> None:
+        """Nobody waits for anything any more."""
+        for task in self._tasks:
+            task.cancel()
+
     def _start(self) -> None:
         task = asyncio.ensure_future(self._answer(self._asked))
         self._asked = {}

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from core.metrics import SUBSCRIPTIONS
+from events import is_event_type
 from events.log import head_of
 from models import Card, EventRow, decode_cursor, encode_cursor
 from resolvers.cards import card as find
@@ -24,7 +25,8 @@ async def events(
     """
     within = filter_within(context.actor, filter)
     async for event in _follow(context, after, within):
-        yield event
+        if is_event_type(event.type):
+            yield event
 
 
 async def _follow(

@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypeVar, cast
 import strawberry
 
 from db import Transaction
-from models import Row
+from events import is_event_type
+from models import EventRow, Row
 from models.relations import ToMany, ToOne
 from resolvers.context import Context
 from services.pages import Listing, Page, PageArgs
@@ -86,14 +87,21 @@ class PageInfo:
     end_cursor: str | None = strawberry.field(description="The cursor of the last item.")
 
 
+def _is_known(row: Any) -> bool:
+    """Whether there is a type for a row: a newer release writes events that have none here."""
+    event = getattr(row, "event", row)
+    return not isinstance(event, EventRow) or is_event_type(event.type)
+
+
 def _nodes(page: Page[Row]) -> list[Row]:
-    return page.rows
+    return [row for row in page.rows if _is_known(row)]
 
 
 def _edges(page: Page[Row]) -> list[dict[str, Any]]:
     return [
         _Edge(cursor, row)  # type: ignore[misc]
         for cursor, row in zip(page.cursors(), page.rows, strict=True)
+        if _is_known(row)
     ]
 
 

@@ -3,11 +3,15 @@
 Rows 36 and 64 of the threat table.
 """
 
+import asyncio
+import json
 from typing import Any
 
 import pytest
 
+from clients import bare_socket
 from core.settings import Settings
+from patience import PATIENCE
 
 HELD = 20
 """What an address may spend without a key, here."""
@@ -27,6 +31,7 @@ def settings(settings: Settings, trusted: tuple[str, ...]) -> Settings:
             "stranger_cost_bucket": HELD,
             "trusted_proxies": trusted,
             "trusted_hosts": ("127.0.0.1", "stamps.example"),
+            "allowed_origins": ("https://app.example",),
         }
     )
 
@@ -85,6 +90,53 @@ async def test_a_forwarded_address_is_believed_of_a_named_proxy(house: Any) -> N
 
 
 @pytest.mark.on("sqlite")
+async def test_so_does_whoever_tries_keys_over_sockets_and_streams(house: Any) -> None:
+    codes = [await _init(house, guess(number)) for number in range(HELD)]
+    refused = await _init(house, guess(HELD))
+    streamed = await house.client_of(guess(1)).call(
+        "subscription { events { type } }", accept="text/event-stream"
+    )
+    asked_by_get = await house.owner.session.get(
+        house.owner.server.graphql,
+        params={"query": "{ __typename }"},
+        headers={"authorization": f"Bearer {guess(2)}"},
+    )
+
+    assert set(codes) == {4403}
+    assert refused == 4429
+    assert (streamed.status, streamed.codes) == (429, ["RATE_LIMITED"])
+    assert asked_by_get.status == 429
+    async with house.owner.socket() as socket:  # of the same address
+        assert (await (await socket.subscribe("{ __typename }")).message())["type"] == "next"
+
+
+async def _init(house: Any, secret: str) -> int | None:
+    """The code with which a socket with this secret is closed."""
+    async with bare_socket(house.owner.server) as wire:
+        told = {"type": "connection_init", "payload": {"Authorization": f"Bearer {secret}"}}
+        await wire.send(json.dumps(told))
+        async with asyncio.timeout(PATIENCE):
+            await wire.wait_closed()
+        return wire.close_code
+
+
+async def test_a_page_of_another_origin_is_refused_in_json(house: Any) -> None:
+    asks = {
+        "https://app.example": {"origin": "https://app.example"},
+        "https://evil.example": {"origin": "https://evil.example"},
+    }
+    for origin, headers in asks.items():
+        async with house.owner.session.options(
+            house.owner.server.graphql,
+            headers={**headers, "access-control-request-method": "POST"},
+        ) as answer:
+            if origin == "https://app.example":
+                assert answer.status == 200
+            else:
+                assert (answer.status, answer.content_type) == (400, "application/json")
+                assert (await answer.json())["errors"][0]["message"] == "Disallowed CORS origin"
+
+
 async def test_we_answer_to_our_own_names_alone(house: Any) -> None:
     session, url = house.owner.session, house.owner.server.url + "/livez"
     hosts = {
@@ -97,3 +149,5 @@ async def test_we_answer_to_our_own_names_alone(house: Any) -> None:
         async with session.get(url, headers={"host": host}) as answer:
             assert answer.status == due, host
             assert "location" not in answer.headers
+            if due != 200:
+                assert (await answer.json())["errors"][0]["extensions"]["code"] == "BAD_REQUEST"

@@ -9,21 +9,13 @@ from typing import Any
 import pytest
 from graphql import GraphQLSchema, GraphQLSyntaxError, Lexer, Source, TokenKind
 
-from execution.documents import (
-    ALIASES,
-    DEPTH,
-    FRAGMENTS,
-    INTROSPECTION_DEPTH,
-    ROOT_FIELDS,
-    SAME_FIELD,
-    SAME_LEAF,
-    TOKENS,
-    VISITS,
-    check_document,
-)
+from core.limits import DocumentLimits
+from core.settings import Settings
+from execution.documents import check_document
 
 pytestmark = pytest.mark.on("sqlite")
 
+USUAL = DocumentLimits()
 _WAY = (("cards(first: 1)", "Query"), ("nodes", "CardConnection"), ("customer", "Card"))
 
 
@@ -100,32 +92,36 @@ def aliased(field: str, count: int) -> str:
 
 Make = Callable[[int], str]
 LIMITS: dict[str, tuple[Make, int, int]] = {
-    "levels": (deep, DEPTH, DEPTH + 1),
-    "levels of inline fragments": (deep_in_line, DEPTH, DEPTH + 1),
-    "levels of fragments": (deep_in_fragments, DEPTH, DEPTH + 1),
-    "levels of introspection": (introspection, INTROSPECTION_DEPTH, INTROSPECTION_DEPTH + 1),
+    "levels": (deep, USUAL.depth, USUAL.depth + 1),
+    "levels of inline fragments": (deep_in_line, USUAL.depth, USUAL.depth + 1),
+    "levels of fragments": (deep_in_fragments, USUAL.depth, USUAL.depth + 1),
+    "levels of introspection": (
+        introspection,
+        USUAL.introspection_depth,
+        USUAL.introspection_depth + 1,
+    ),
     "aliases": (
         lambda count: f"{{ viewer {{ actor {{ {aliased('id', count)} }} }} }}",
-        ALIASES,
-        ALIASES + 1,
+        USUAL.aliases,
+        USUAL.aliases + 1,
     ),
     "root fields": (
         lambda count: f"{{ {aliased('__typename', count)} }}",
-        ROOT_FIELDS,
-        ROOT_FIELDS + 1,
+        USUAL.root_fields,
+        USUAL.root_fields + 1,
     ),
     "the same field": (
         lambda count: f"{{ {'viewer { actor { id } } ' * count} }}",
-        SAME_FIELD,
-        SAME_FIELD + 1,
+        USUAL.same_field,
+        USUAL.same_field + 1,
     ),
     "the same leaf": (
         lambda count: f"{{ viewer {{ actor {{ {'id ' * count} }} }} }}",
-        SAME_LEAF,
-        SAME_LEAF + 1,
+        USUAL.same_leaf,
+        USUAL.same_leaf + 1,
     ),
-    "fragments": (fragments, FRAGMENTS, FRAGMENTS + 1),
-    "visits": (visits, VISITS, VISITS + 20),
+    "fragments": (fragments, USUAL.fragments, USUAL.fragments + 1),
+    "visits": (visits, USUAL.visits, USUAL.visits + 20),
 }  # fmt: skip
 
 
@@ -150,8 +146,8 @@ def test_a_document_has_so_many_tokens_and_no_more(schema: GraphQLSchema) -> Non
     while lexer.advance().kind is not TokenKind.EOF:
         base += 1
 
-    good = check_document(schema, listing(TOKENS - base))
-    bad = check_document(schema, listing(TOKENS - base + 1))
+    good = check_document(schema, listing(USUAL.tokens - base))
+    bad = check_document(schema, listing(USUAL.tokens - base + 1))
 
     assert not any(isinstance(error, GraphQLSyntaxError) for error in good.errors)
     assert [type(error) for error in bad.errors] == [GraphQLSyntaxError]
@@ -167,3 +163,39 @@ async def test_what_is_over_a_limit_is_refused_over_http_and_over_sockets(house:
             assert answer.body.get("data") is None, name
             assert message["type"] == "error", name
             assert [error["extensions"]["code"] for error in message["payload"]] == answer.codes
+
+
+class TestTightened:
+    """Each limit is a setting, for HTTP, sockets and documents of endpoints alike."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        """A server that takes flat documents only."""
+        return settings.model_copy(update={"document_depth": 3, "document_aliases": 40})
+
+    async def test_a_setting_tightens_a_limit_and_widens_another(self, house: Any) -> None:
+        many = f"{{ viewer {{ actor {{ {aliased('id', 40)} }} }} }}"
+        endpoint = """mutation($document: String!) { createWebhookEndpoint(
+            input: {url: "https://receiver.example/", document: $document}) {
+            userErrors { code message } } }"""
+        deeper = "subscription { events { card { customer { name } } } }"
+
+        by_http = [await house.owner.call(ask) for ask in (deep(3), deep(4), many)]
+        async with house.owner.socket() as socket:
+            by_socket = [await (await socket.subscribe(ask)).message() for ask in (deep(4), deeper)]
+        saved = await house.owner.do(endpoint, {"document": deeper})
+
+        assert [answer.codes for answer in by_http] == [[], ["QUERY_TOO_COMPLEX"], []]
+        assert [message["type"] for message in by_socket] == ["error", "error"]
+        [error] = saved["createWebhookEndpoint"]["userErrors"]
+        assert "3 levels" in error["message"]
+
+
+def test_the_limits_are_those_of_the_design() -> None:
+    settings = Settings.model_construct()
+
+    assert settings.document_limits == DocumentLimits(2_000, 50, 2_000, 10, 30, 12, 15, 30, 20)
+    assert (settings.body_bytes, settings.socket_message_bytes) == (100_000, 65_536)
+    assert (settings.head_seconds, settings.body_seconds, settings.init_seconds) == (10, 30, 5)
+    assert (settings.send_seconds, settings.operations_per_socket) == (5, 50)
+    assert settings.sockets_per_key == 100

@@ -118,7 +118,7 @@ GQL = Judge(
 )
 SCHEMATHESIS = Judge(
     "schemathesis",
-    "every query and mutation, six times with odd values, from a fixed seed: "
+    "every query and mutation, seven times with odd values, from a fixed seed: "
     "no failure of ours, every answer as the schema says, every wrong value refused",
     "test_schemathesis.py",
     python=("schemathesis",),

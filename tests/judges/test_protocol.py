@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -11,7 +10,7 @@ import pytest
 import websockets
 
 from clients import Client
-from execution import view
+from core.settings import Settings
 from judges.points import (
     ACK,
     EXCHANGES,
@@ -29,10 +28,10 @@ pytestmark = pytest.mark.on("sqlite")
 _LAST = {"type": "ping", "payload": {"last": True}}
 
 
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
     """Who says nothing is let go sooner than in earnest."""
-    monkeypatch.setattr(view, "INIT_WITHIN", timedelta(seconds=2))
+    return settings.model_copy(update={"init_seconds": 2.0})
 
 
 def _written(frame: Any, client: Client) -> str | bytes:
@@ -204,7 +203,7 @@ async def test_an_event_stream_has_lf_lines_keep_alives_and_complete_at_its_true
 async def test_a_key_has_so_many_sockets_and_streams_and_no_more(
     house: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(view, "SOCKETS_PER_KEY", 2)
+    monkeypatch.setattr(house.view.seats, "most", 2)
     stream = {**house.owner.headers, "accept": "text/event-stream"}
     body = {"query": "subscription { events { type } }"}
 
