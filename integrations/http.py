@@ -101,6 +101,7 @@ class Outgoing:
         params: Mapping[str, str] | None = None,
         json: Any = None,
         form: Mapping[str, str] | None = None,
+        multipart: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> Reply:
         """Ask, and read the answer, at most a million bytes of it.
@@ -115,7 +116,9 @@ class Outgoing:
         if json is not None:
             body = orjson.dumps(json)
             named.setdefault("content-type", "application/json")
-        given = aiohttp.FormData(form) if form is not None else body
+        given: Any = aiohttp.FormData(form) if form is not None else body
+        if multipart is not None:
+            given = aiohttp.FormData(multipart, default_to_multipart=True)
         try:
             async with asyncio.timeout(self._deadline):
                 async with self._opened().request(

@@ -388,7 +388,8 @@ class _Audit:
         if row.type in _TOLD_BY and self._is_whole(row.occurred_at):
             self._told[row.type] += hash(_told(row, body))
         if row.type == "lottery_played":
-            by = (row.location_id, row.actor_id)
+            staff_id = None if prefix_of(row.actor_id or "") == "pos" else row.actor_id
+            by = (row.location_id, staff_id)
             self._count_at(row.occurred_at, *by, card, lottery_plays=1)
 
     async def _match(self) -> None:

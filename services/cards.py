@@ -48,6 +48,7 @@ from models import (
     Promise,
     Reward,
     RewardType,
+    Sale,
     Source,
     StampChannel,
     Stamping,
@@ -60,6 +61,7 @@ from services.figures import count_card, count_deletion, count_reward, count_sta
 from services.lotteries import issue_ticket, play
 from services.operation import EVERYBODY, MANAGERS, Input, Outcome, operation
 from services.outbox import send_link
+from services.sale_refs import SaleRef, hold_sale_to_stamp, settle_stamped
 from services.text import short_text
 from services.vouchers import (
     VoucherPlan,
@@ -142,6 +144,15 @@ _UNMERGED = query(
 _JOINED = query(
     select(Card).where(col(Card.business_id) == BUSINESS, col(Card.merged_into) == param("card_id"))
 )
+_REWARDS_OF = query(
+    select(Reward)
+    .where(
+        col(Reward.business_id) == BUSINESS,
+        col(Reward.operation_id) == param("operation_id"),
+        col(Reward.voided_at).is_(None),
+    )
+    .order_by(col(Reward.id))
+)
 _OPENED_AGAIN = timedelta(hours=1)
 _promises: OrderedDict[str, Promise] = OrderedDict()
 """Versions never change once a card goes by them: what was read once is kept."""
@@ -188,6 +199,10 @@ class AddStampsInput(Input):
     issue_if_missing: Annotated[
         bool, Doc("With a `holder` reference: issue the card first where there is none.")
     ] = False
+    sale: Annotated[
+        SaleRef | None,
+        Doc("The sale of a till that they are for: it is stamped once, whoever tells of it."),
+    ] = None
 
 
 @dataclass(kw_only=True)
@@ -306,10 +321,22 @@ async def add_stamps(
 ) -> StampsAdded:
     """Add stamps to a card and hand out the reward of every goal they reach.
 
-    Lottery tickets of a template that plays by itself are played at once.
+    Lottery tickets of a template that plays by itself are played at once. Where a `sale` is named
+    that was stamped before, by its till's webhook or another call, that is what is handed back.
     """
+    if input.sale is None:
+        card, customer = await _card_to_stamp(tx, actor, input, now, luck)
+        return await stamp_card(tx, actor, card, customer, input, now, plays=plays, luck=luck)
+    sale, line = await hold_sale_to_stamp(tx, actor, input.sale, now)
+    if line is not None:
+        rewards = await tx.many(_REWARDS_OF, operation_id=line.id)
+        return StampsAdded(operation=line, card=await tx.get(Card, line.card_id), rewards=rewards)
     card, customer = await _card_to_stamp(tx, actor, input, now, luck)
-    return await stamp_card(tx, actor, card, customer, input, now, plays=plays, luck=luck)
+    done = await stamp_card(
+        tx, actor, card, customer, input, now, plays=plays, luck=luck, sale=sale
+    )
+    await settle_stamped(tx, sale, card, done.operation)
+    return done
 
 
 @operation(*EVERYBODY)
@@ -427,6 +454,7 @@ async def stamp_card(
     plays: bool = True,
     is_import: bool = False,
     luck: Luck = UNGUESSABLE,
+    sale: Sale | None = None,
 ) -> StampsAdded:
     """Stamp a card that the transaction holds; whoever calls has found it and may do it.
 
@@ -462,6 +490,8 @@ async def stamp_card(
         cycle_after=stamping.cycle_after,
         channel=input.channel,
         external_ref=label_of(input.external_ref),
+        connector_id=sale.point_of_sale_id if sale else None,
+        sale_id=sale.sale_id if sale else None,
         occurred_at=at,
         created_at=now,
     )

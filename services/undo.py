@@ -392,6 +392,7 @@ def _void_of(
         voucher_id=line.voucher_id if line else about.id,
         voids_id=line.id if line else None,
         staff_id=actor.staff_id,
+        connector_id=actor.connector_id,
         location_id=actor.location_id,
         reason=long_text(reason, "input", "reason", most=500),
         occurred_at=now,

@@ -283,6 +283,7 @@ async def redeem_voucher(
         card_id=redeemed.card_id,
         voucher_id=redeemed.id,
         staff_id=actor.staff_id,
+        connector_id=actor.connector_id,
         location_id=actor.location_id,
         occurred_at=now,
         created_at=now,
