@@ -6,8 +6,10 @@ here, and no error names an address or repeats what a server said, for servers r
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.headerregistry import Address as MailAddress
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate
@@ -34,14 +36,22 @@ class Mail:
     to: str = field(repr=False)
     subject: str = field(repr=False)
     text: str = field(repr=False)
+    sender_name: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class NotSent(Exception):
-    """The server surely did not take it. `is_final`: it refused this very message, for good."""
+    """The server surely did not take it. `is_final`: it refused this very message, for good.
 
-    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+    `is_out_of_reach`: it took no message at all.
+    """
+
+    def __init__(
+        self, reason: str, *, is_final: bool = False, is_out_of_reach: bool = False
+    ) -> None:
         super().__init__(reason)
         self.is_final = is_final
+        self.is_out_of_reach = is_out_of_reach
 
 
 class MaybeSent(Exception):
@@ -93,11 +103,16 @@ class Mailer:
                 await client.quit(timeout=_GOODBYE_SECONDS)
         except SMTPResponseException as error:
             is_final = step != "connection" and error.code >= 500
-            raise NotSent(f"{step} refused with {error.code}", is_final=is_final) from None
+            raise NotSent(
+                f"{step} refused with {error.code}",
+                is_final=is_final,
+                is_out_of_reach=step == "connection",
+            ) from None
         except (SMTPException, OSError) as error:  # a timeout is an OSError, too
             if step == "text":
                 raise MaybeSent(type(error).__name__) from None
-            raise NotSent(f"{step}: {type(error).__name__}") from None
+            reason = f"{step}: {type(error).__name__}"
+            raise NotSent(reason, is_out_of_reach=step == "connection") from None
         finally:
             client.close()
 
@@ -123,18 +138,20 @@ class Mailer:
         return self._given_tls or ssl.create_default_context()
 
     def _letter(self, mail: Mail) -> bytes:
-        for header in (mail.id, mail.subject):
+        for header in (mail.id, mail.subject, mail.sender_name, *mail.headers.values()):
             if any(ord(char) < 32 or ord(char) == 127 for char in header):
                 raise ValueError("a header is one line of text")
         letter = EmailMessage(policy=SMTP)
-        letter["From"] = self._sender
+        letter["From"] = MailAddress(mail.sender_name, addr_spec=self._sender)
         letter["To"] = _address(mail.to)
         letter["Subject"] = mail.subject
         letter["Date"] = formatdate()
         letter["Message-ID"] = f"<{mail.id}@{self._sender.rpartition('@')[2]}>"
         letter["Auto-Submitted"] = "auto-generated"
         letter.set_content(mail.text, cte="quoted-printable")
-        return letter.as_bytes()
+        # The email package would cut a long address in pieces, which nobody puts together again.
+        own = "".join(f"{name}: {value}\r\n" for name, value in mail.headers.items())
+        return own.encode("ascii") + letter.as_bytes()
 
 
 def _address(text: str) -> str:

@@ -103,7 +103,9 @@ class Message(Row, table=True):
 
     `url` is a path on our own address. `not_before` is a real time: when a message that is QUEUED
     may be sent, and until when one that is SENDING may be in somebody's hands. `error` says why
-    it failed or was skipped.
+    it failed or was skipped. Of its `tries`, so many were `held_back`: the provider was not asked.
+    `reference` is the provider's own; it may report later that the message was delivered, or why
+    not. `address` is a mail address, a phone number, or the id of a pass, contact or subscription.
     """
 
     prefix: ClassVar[str] = "msg"
@@ -111,6 +113,7 @@ class Message(Row, table=True):
         UniqueConstraint("campaign_id", "card_id", "channel"),
         Index("message_waiting", "status", "not_before"),
         Index("message_of_campaign", "campaign_id", "status", "channel", "business_id"),
+        Index("message_by_reference", "business_id", "reference"),
     )
 
     id: str = Field(primary_key=True)
@@ -126,21 +129,35 @@ class Message(Row, table=True):
     status: MessageStatus = Field(default=MessageStatus.QUEUED, sa_type=words(MessageStatus))
     error: str | None = None
     tries: int = 0
+    held_back: int = 0
+    reference: str | None = None
+    delivered_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    undelivered: str | None = None
     not_before: datetime = Field(sa_type=UtcTimestamp)
     created_at: datetime = Field(sa_type=UtcTimestamp)
     sent_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
 
 
 def address_on(
-    channel: Channel, customer: Customer, card: Card, *, is_in_wallet: bool
+    channel: Channel,
+    customer: Customer,
+    card: Card,
+    *,
+    is_in_wallet: bool,
+    browser_id: str | None = None,
+    contact_id: str | None = None,
+    is_by_phone: bool = False,
 ) -> str | None:
     """Where a channel reaches the holder of a card, None if it does not.
 
-    A notification appears on the pass that was saved to a wallet.
+    A notification appears in the browser that was allowed to show it, else on the pass that was
+    saved to a wallet. A messenger has a chat with the customer, or writes to phone numbers.
     """
     if channel is Channel.PUSH:
-        return card.wallet_pass_id if is_in_wallet else None
-    return customer.email if channel is Channel.EMAIL else customer.phone
+        return browser_id or (card.wallet_pass_id if is_in_wallet else None)
+    if channel is Channel.MESSENGERS:
+        return contact_id or (customer.phone if is_by_phone else None)
+    return customer.email
 
 
 def may_advertise(channel: Channel, said: bool | None) -> bool:

@@ -19,6 +19,7 @@ from schema.vouchers import VoucherTemplate
 from services import campaigns
 
 register_enum(models.CampaignStatus)
+register_enum(models.Messenger)
 
 
 @represents(campaigns.ChannelResult)
@@ -115,6 +116,14 @@ class ChannelCount:
     count: int = strawberry.field(description="How many.")
 
 
+@strawberry.type(description="How many messages would go by a messenger.")
+class MessengerCount:
+    """Each customer is written to in one: that of the newest chat."""
+
+    messenger: models.Messenger = strawberry.field(description="The messenger.")
+    count: int = strawberry.field(description="How many.")
+
+
 @strawberry.type(description="What one customer would read.")
 class CampaignSample:
     """With the placeholders filled in."""
@@ -130,6 +139,9 @@ class CampaignDryRun:
 
     audience_size: int | None = strawberry.field(description="Cards in its audience.")
     notifications: list[ChannelCount] = strawberry.field(description="Messages by channel.")
+    messengers: list[MessengerCount] = strawberry.field(
+        description="Of the messages in messengers, how many would go by each."
+    )
     sample: list[CampaignSample] = strawberry.field(
         description="The texts for the first of the audience, at most five."
     )

@@ -21,10 +21,14 @@ from models import (
     CardPlatform,
     CardTemplateVersion,
     Channel,
+    ChannelConnection,
     Consent,
+    Contact,
     Customer,
     Location,
+    Messenger,
     Operation,
+    PushSubscription,
     Voucher,
     VoucherStatus,
 )
@@ -113,22 +117,56 @@ def _said(channel: Channel, *, granted: bool) -> Any:
 _IN_WALLET = exists().where(
     col(CardPlatform.business_id) == BUSINESS, col(CardPlatform.card_id) == col(Card.id)
 )
+_HAS_BROWSER = exists().where(
+    col(PushSubscription.business_id) == BUSINESS,
+    col(PushSubscription.customer_id) == col(Customer.id),
+)
+# The messenger of the newest chat; without one, that of the provider that writes to phone numbers.
+_CHAT = (
+    select(col(Contact.messenger))
+    .join(ChannelConnection, col(ChannelConnection.id) == col(Contact.connection_id))
+    .where(
+        col(Contact.business_id) == BUSINESS,
+        col(Contact.customer_id) == col(Customer.id),
+        col(Contact.revoked_at).is_(None),
+        col(ChannelConnection.disconnected_at).is_(None),
+    )
+    .order_by(col(Contact.opted_in_at).desc(), col(Contact.id).desc())
+    .limit(1)
+    .correlate(Customer)
+    .scalar_subquery()
+)
+_BY_PHONE = (
+    select(col(ChannelConnection.phone_messenger))
+    .where(
+        col(ChannelConnection.business_id) == BUSINESS,
+        col(ChannelConnection.phone_messenger).is_not(None),
+        col(ChannelConnection.disconnected_at).is_(None),
+    )
+    .order_by(col(ChannelConnection.connected_at), col(ChannelConnection.id))
+    .limit(1)
+    .scalar_subquery()
+)
+_written_in = func.coalesce(_CHAT, case((col(Customer.phone).is_not(None), _BY_PHONE)))
 # `models.address_on` and `models.may_advertise`, in the words of SQL.
 _REACHES: dict[Channel, Any] = {
-    Channel.PUSH: and_(_IN_WALLET, ~_said(Channel.PUSH, granted=False)),
+    Channel.PUSH: and_(or_(_HAS_BROWSER, _IN_WALLET), ~_said(Channel.PUSH, granted=False)),
     Channel.EMAIL: and_(col(Customer.email).is_not(None), _said(Channel.EMAIL, granted=True)),
-    Channel.MESSENGERS: and_(
-        col(Customer.phone).is_not(None), _said(Channel.MESSENGERS, granted=True)
-    ),
+    Channel.MESSENGERS: and_(_written_in.is_not(None), _said(Channel.MESSENGERS, granted=True)),
+}
+_WRITES_IN: dict[Messenger, Any] = {
+    messenger: and_(_written_in == messenger.value, _said(Channel.MESSENGERS, granted=True))
+    for messenger in Messenger
 }
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How many cards an audience has, and how many of them each channel reaches."""
+    """How many cards an audience has, and how many of them each channel and messenger reaches."""
 
     size: int
     by_channel: dict[Channel, int]
+    by_messenger: dict[Messenger, int]
 
 
 async def check_segment(tx: Transaction, told: SegmentInput | None, *path: str) -> dict[str, Any]:
@@ -166,7 +204,8 @@ async def reach_of(
     statement = _counting(_names(campaign), tuple(channels))
     counts = await tx.one(statement, **_values(campaign, now))
     size, *reached = counts if channels else (counts,)
-    return Reach(size, dict(zip(channels, reached, strict=True)))
+    by_messenger = dict(zip(Messenger, reached[len(channels) :], strict=False))
+    return Reach(size, dict(zip(channels, reached, strict=False)), by_messenger)
 
 
 async def first_of(
@@ -203,7 +242,10 @@ def _values(campaign: Campaign, now: datetime) -> dict[str, Any]:
 
 @cache
 def _counting(names: tuple[str, ...], channels: tuple[Channel, ...]) -> Query[Any]:
-    reached = [func.count(case((_REACHES[channel], 1))) for channel in channels]
+    ways = [_REACHES[channel] for channel in channels]
+    if Channel.MESSENGERS in channels:
+        ways += _WRITES_IN.values()
+    reached = [func.count(case((way, 1))) for way in ways]
     return query(_audience(names, func.count(), *reached))
 
 

@@ -20,17 +20,16 @@ from models import (
     CampaignRecipient,
     CampaignStatus,
     Card,
-    CardPlatform,
     CardTemplate,
     Channel,
     Consent,
     Customer,
     Message,
     MessageStatus,
+    Messenger,
     Source,
     Voucher,
     VoucherTemplate,
-    address_on,
     filled_in,
     may_advertise,
     one_line,
@@ -40,9 +39,11 @@ from models.campaigns import OPEN
 from services.agenda import Due, Span, pull_agenda
 from services.audience import SegmentInput, check_segment, first_of, freeze, reach_of
 from services.cards import promise_of
+from services.contacts import connections_of
 from services.gifts import make_gift, tell_of_gift
 from services.operation import MANAGERS, Input, Outcome, operation
 from services.outbox import CANCELLED, path_of, settle
+from services.routes import ways_of
 from services.text import graphemes, long_text, short_text
 from services.vouchers import find_voucher_template
 
@@ -151,11 +152,6 @@ _IN_LINE: Query[Any] = query(
     .order_by(col(CampaignRecipient.position))
     .limit(param("most"))
 )
-_IN_WALLETS: Query[str] = query(
-    select(CardPlatform.card_id)
-    .where(col(CardPlatform.business_id) == BUSINESS, among(col(CardPlatform.card_id), "cards"))
-    .distinct()
-)
 _CONSENTS: Query[Consent] = query(
     select(Consent).where(
         col(Consent.business_id) == BUSINESS, among(col(Consent.customer_id), "customers")
@@ -216,6 +212,14 @@ class ChannelCount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MessengerCount:
+    """How many messages would go by a messenger."""
+
+    messenger: Messenger
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """What one customer would read."""
 
@@ -230,6 +234,7 @@ class CampaignRehearsed(Outcome):
 
     audience_size: int | None = None
     notifications: list[ChannelCount] = field(default_factory=list)
+    messengers: list[MessengerCount] = field(default_factory=list)
     sample: list[Sample] = field(default_factory=list)
 
 
@@ -288,6 +293,11 @@ async def rehearse_campaign(
         notifications=[
             ChannelCount(channel=channel, count=number)
             for channel, number in reach.by_channel.items()
+        ],
+        messengers=[
+            MessengerCount(messenger=messenger, count=number)
+            for messenger, number in reach.by_messenger.items()
+            if number
         ],
         sample=sample,
     )
@@ -364,7 +374,8 @@ async def write_next(
     if not batch:
         await tx.change(campaign, status=CampaignStatus.SENT, finished_at=now)
         return True
-    in_wallets = set(await tx.many(_IN_WALLETS, cards=[card.id for _, card, _ in batch]))
+    channels = _channels(campaign)
+    ways = await ways_of(tx, [(card, customer) for _, card, customer in batch], channels)
     said: dict[tuple[str, Channel], bool] = {
         (consent.customer_id, consent.channel): consent.granted
         for consent in await tx.many(_CONSENTS, customers=[customer.id for _, _, customer in batch])
@@ -377,12 +388,12 @@ async def write_next(
                 channel,
                 card,
                 customer,
-                address=address_on(channel, customer, card, is_in_wallet=card.id in in_wallets),
+                address=ways.address(channel, customer, card),
                 said=said.get((customer.id, channel)),
                 now=now,
                 clock_now=clock_now,
             )
-            for channel in _channels(campaign)
+            for channel in channels
         ]
         if any(message.status is MessageStatus.QUEUED for message in messages):
             if voucher_template is not None:
@@ -428,7 +439,7 @@ async def _planned(
         template_id=template.id,
         notification_text=notification,
         message_text=message,
-        channels=_checked_channels(input.channels, connected),
+        channels=_checked_channels(input.channels, await _connected(tx, input, connected)),
         segment=await check_segment(tx, input.segment, "input", "segment"),
         voucher_template_id=input.voucher_template_id,
         status=CampaignStatus.SCHEDULED,
@@ -436,6 +447,15 @@ async def _planned(
         created_at=now,
         created_by_id=actor.staff_id,
     )
+
+
+async def _connected(
+    tx: Transaction, input: CreateCampaignInput, connected: Collection[Channel]
+) -> Collection[Channel]:
+    """What the deployment serves, and messengers where the business has connected one."""
+    if Channel.MESSENGERS in input.channels and await connections_of(tx):
+        return {*connected, Channel.MESSENGERS}
+    return connected
 
 
 def _checked_channels(channels: list[Channel], connected: Collection[Channel]) -> list[str]:

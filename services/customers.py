@@ -133,21 +133,42 @@ async def set_consent(
 ) -> CustomerUpdated:
     """Record what a customer said about being written to on one channel."""
     customer = await _locked(tx, input.customer_id, "input", "customerId")
-    said: dict[str, Any] = {"granted": input.granted, "at": now, "staff_id": actor.staff_id}
-    consent = await tx.maybe(_CONSENT, customer_id=customer.id, channel=input.channel)
-    if consent is None:
-        await tx.add(
-            Consent(
-                id=new_id("con"),
-                business_id=actor.business_id,
-                customer_id=customer.id,
-                channel=input.channel,
-                **said,
-            )
-        )
-    else:
-        await tx.change(consent, **said)
+    await record_consent(tx, actor, customer, input.channel, now, granted=input.granted)
     return CustomerUpdated(customer=customer)
+
+
+async def record_consent(
+    tx: Transaction,
+    actor: Actor,
+    customer: Customer,
+    channel: Channel,
+    now: datetime,
+    *,
+    granted: bool,
+) -> None:
+    """Keep what a customer last said about a channel; the customer's row is held."""
+    said: dict[str, Any] = {"granted": granted, "at": now, "staff_id": actor.staff_id}
+    consent = await tx.maybe(_CONSENT, customer_id=customer.id, channel=channel)
+    if consent is not None:
+        await tx.change(consent, **said)
+        return
+    await tx.add(
+        Consent(
+            id=new_id("con"),
+            business_id=actor.business_id,
+            customer_id=customer.id,
+            channel=channel,
+            **said,
+        )
+    )
+
+
+async def locked_customer(tx: Transaction, id: str) -> Customer | None:
+    """The customer with this id, or the one it was merged into, held; None for one erased."""
+    try:
+        return await _locked(tx, id)
+    except NotFound:
+        return None
 
 
 async def find_customer(tx: Transaction, ref: CustomerRef) -> Customer | None:

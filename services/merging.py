@@ -28,11 +28,13 @@ from models import (
     Card,
     CardPlatform,
     Consent,
+    Contact,
     Customer,
     LotteryTicket,
     Message,
     Operation,
     OperationKind,
+    PushSubscription,
     Reward,
     Source,
     TicketStatus,
@@ -135,8 +137,29 @@ _MOVE_MESSAGES = [
         .where(col(table.business_id) == BUSINESS, col(table.customer_id) == param("from_id"))
         .values(customer_id=param("to_id"))
     )
-    for table in (Message, CampaignRecipient)
+    for table in (Message, CampaignRecipient, Contact)
 ]
+# A browser that both allowed is kept once.
+_FORGET_BROWSERS = command(
+    delete(PushSubscription).where(
+        col(PushSubscription.business_id) == BUSINESS,
+        col(PushSubscription.customer_id) == param("from_id"),
+        col(PushSubscription.endpoint_digest).in_(
+            select(PushSubscription.endpoint_digest).where(
+                col(PushSubscription.business_id) == BUSINESS,
+                col(PushSubscription.customer_id) == param("to_id"),
+            )
+        ),
+    )
+)
+_MOVE_BROWSERS = command(
+    update(PushSubscription)
+    .where(
+        col(PushSubscription.business_id) == BUSINESS,
+        col(PushSubscription.customer_id) == param("from_id"),
+    )
+    .values(customer_id=param("to_id"))
+)
 
 
 @dataclass(kw_only=True)
@@ -192,7 +215,7 @@ async def merge_customers(
     keep = await _fill(tx, actor, keep, merged, now)
     await _move_consents(tx, keep, merged)
     await _move_birthdays(tx, keep, merged)
-    for statement in _MOVE_MESSAGES:
+    for statement in (*_MOVE_MESSAGES, _FORGET_BROWSERS, _MOVE_BROWSERS):
         await tx.run(statement, from_id=merged.id, to_id=keep.id)
     own = {card.template_id: card for card in cards if _is_held_by(card, keep)}
     for card in cards:

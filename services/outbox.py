@@ -19,7 +19,7 @@ from core.ids import new_id
 from db import BUSINESS, Query, Transaction, among, command, param, query
 from events import CampaignSent, record
 from events.catalogue import CampaignPart
-from integrations.channels import Accepted, Answer, Rejected, RetryAfter
+from integrations.channels.seam import Accepted, Answer, Delivered, Rejected, RetryAfter
 from models import (
     Actor,
     Campaign,
@@ -34,15 +34,18 @@ from models import (
 )
 from models.base import UtcTimestamp
 from models.campaigns import OPEN
+from services.contacts import connections_of
 from services.figures import count
+from services.routes import ways_of
 from services.vouchers import card_part, customer_part
 
 LEASE = timedelta(seconds=60)
 """How long a message may be in somebody's hands; much longer than any hand-over takes."""
 MOST_TRIES = 5
 MOST_WAIT = timedelta(hours=1)
-UNKNOWN = Rejected("unknown outcome")
 CANCELLED = "cancelled"
+NO_CONSENT = "no consent"
+_SKIPPED = {CANCELLED, NO_CONSENT}
 _LINK = {
     "en": (
         "Your card at {business}",
@@ -119,8 +122,24 @@ _RECORD: Query[str] = query(
         error=param("new_error"),
         not_before=param("new_not_before", UtcTimestamp()),
         sent_at=param("new_sent_at", UtcTimestamp()),
+        held_back=col(Message.held_back) + param("new_held_back"),
+        reference=param("new_reference"),
     )
     .returning(col(Message.id))
+)
+_REPORTED = (
+    col(Message.reference) == param("of"),
+    col(Message.delivered_at).is_(None),
+)
+_DELIVERED = command(
+    update(Message)
+    .where(col(Message.business_id) == BUSINESS, *_REPORTED)
+    .values(delivered_at=param("at", UtcTimestamp()), undelivered=None)
+)
+_UNDELIVERED = command(
+    update(Message)
+    .where(col(Message.business_id) == BUSINESS, *_REPORTED)
+    .values(undelivered=param("problem"))
 )
 # A campaign is locked before its recipients, and these before their messages: nobody waits in a
 # ring. Whoever cancels it waits for those who are recording, and they see that it was cancelled.
@@ -165,14 +184,16 @@ _HOLDERS: Query[tuple[Card, Customer]] = query(
 async def send_link(
     tx: Transaction, actor: Actor, channel: Channel, card: Card, customer: Customer, now: datetime
 ) -> None:
-    """Mail the customer the address of the card. It was asked for: no consent is needed."""
+    """Send the customer the address of the card. It was asked for: no consent is needed."""
     path = ("input", "sendLink")
-    if channel is Channel.MESSENGERS:
-        raise Refused(Code.CHANNEL_NOT_CONNECTED, "No messenger is connected.", *path)
     if channel is Channel.PUSH:
-        raise Invalid("A link is sent by e-mail.", *path)
-    if customer.email is None:
-        raise Invalid("The customer has no e-mail address.", *path)
+        raise Invalid("A link is sent by e-mail or messenger.", *path)
+    if channel is Channel.MESSENGERS and not await connections_of(tx):
+        raise Refused(Code.CHANNEL_NOT_CONNECTED, "No messenger is connected.", *path)
+    address = (await ways_of(tx, [(card, customer)], [channel])).address(channel, customer, card)
+    if address is None:
+        where = "e-mail address" if channel is Channel.EMAIL else "messenger"
+        raise Invalid(f"The customer has no {where}.", *path)
     subject, text = _LINK["id" if customer.language.split("-")[0] == "id" else "en"]
     name = f" {one_line(customer.name)}" if customer.name else ""
     values = {"business": one_line(actor.business.name), "name": name}
@@ -183,7 +204,7 @@ async def send_link(
             customer_id=customer.id,
             card_id=card.id,
             channel=channel,
-            address=customer.email,
+            address=address,
             subject=subject.format_map(values),
             text=text.format_map(values),
             url=path_of(card),
@@ -255,6 +276,19 @@ async def record_answers(
         await _settle(tx, actor, campaign, recipients, now)
 
 
+async def record_reports(tx: Transaction, reports: Iterable[Delivered], now: datetime) -> None:
+    """Keep what a provider reports later of messages that it took, in whatever order it comes.
+
+    What reached its reader did so, whatever else is said. A report of no message of the business
+    changes nothing.
+    """
+    for report in reports:
+        if report.problem is None:
+            await tx.run(_DELIVERED, of=report.reference, at=now)
+        else:
+            await tx.run(_UNDELIVERED, of=report.reference, problem=report.problem)
+
+
 async def settle(
     tx: Transaction, actor: Actor, campaign: Campaign, cards: Sequence[str], now: datetime
 ) -> None:
@@ -275,9 +309,12 @@ async def _store(
     """Store the answers; says how many messages were accepted by them."""
     alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for message, answer in told:
-        alike[message.tries, *_outcome(message, answer, clock_now)].append(message.id)
+        reference = answer.reference if isinstance(answer, Accepted) else None
+        held_back = int(isinstance(answer, RetryAfter) and not answer.is_tried)
+        outcome = _outcome(message, answer, clock_now)
+        alike[message.tries, reference, held_back, *outcome].append(message.id)
     accepted = 0
-    for (number, status, error, not_before), messages in alike.items():
+    for (number, reference, held_back, status, error, not_before), messages in alike.items():
         is_accepted = status is MessageStatus.ACCEPTED
         stored = await tx.many(
             _RECORD,
@@ -287,6 +324,8 @@ async def _store(
             new_error=error,
             new_not_before=not_before,
             new_sent_at=now if is_accepted else None,
+            new_held_back=held_back,
+            new_reference=reference,
         )
         accepted += len(stored) if is_accepted else 0
     return accepted
@@ -297,13 +336,14 @@ def _outcome(
 ) -> tuple[MessageStatus, str | None, datetime]:
     if isinstance(answer, Accepted):
         return MessageStatus.ACCEPTED, None, clock_now
-    if isinstance(answer, RetryAfter) and message.tries < MOST_TRIES:
+    if isinstance(answer, RetryAfter):
+        # Where nobody was asked, it is no try: a campaign may be long, and its provider slow.
+        if answer.is_tried and message.tries - message.held_back >= MOST_TRIES:
+            return MessageStatus.FAILED, "asked to wait too often", clock_now
         wait = min(timedelta(seconds=max(1.0, answer.seconds)), MOST_WAIT)
         return MessageStatus.QUEUED, "asked to wait", clock_now + wait
-    if isinstance(answer, RetryAfter):
-        return MessageStatus.FAILED, "asked to wait too often", clock_now
-    if answer.reason == CANCELLED:
-        return MessageStatus.SKIPPED, CANCELLED, clock_now
+    if answer.reason in _SKIPPED:
+        return MessageStatus.SKIPPED, answer.reason, clock_now
     return MessageStatus.FAILED, answer.reason[:200], clock_now
 
 

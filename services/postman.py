@@ -7,6 +7,7 @@ row, and a message belongs to whoever took it from the outbox: see there what a 
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
@@ -14,11 +15,13 @@ from core.clock import Clock
 from core.metrics import passed
 from db import Database, Transaction
 from events.stream import Stream
-from integrations.channels import Answer, Channels, ChannelSender, Letter, Rejected
+from integrations.channels import Channels
+from integrations.channels.seam import HELD_BACK, UNKNOWN, Answer, Letter
 from models import Actor, Business, Campaign, Channel, Message
-from services import campaigns, outbox
-from services.outbox import UNKNOWN
+from services import campaigns, outbox, routes
+from services.routes import Route
 from services.text import cut
+from services.unsubscribing import unsubscribe_path
 
 HANDS = 8
 """Hand-overs at once."""
@@ -135,7 +138,8 @@ class Postman:
         except TimeoutError:
             return
         # It rings at every stamp, and hardly ever for us.
-        await asyncio.sleep(REST_SECONDS)
+        if not self._stopping:
+            await asyncio.sleep(REST_SECONDS)
 
     async def _write_next(self, campaign: Campaign) -> bool:
         async def work(tx: Transaction) -> bool:
@@ -155,12 +159,11 @@ class Postman:
         for message in taken:
             together[message.business_id, message.channel].append(message)
         for (business_id, channel), messages in together.items():
-            sender = self._channels.sender(channel)
-            most = sender.most_letters if sender else len(messages)
+            most = self._channels.most_letters(channel)
             for start in range(0, len(messages), most):
                 part = messages[start : start + most]
                 task = asyncio.create_task(
-                    self._hand_over(business_id, sender, part), name=f"postman-{channel}"
+                    self._hand_over(business_id, channel, part), name=f"postman-{channel}"
                 )
                 self._handing_over.add(task)
                 task.add_done_callback(self._handed_over)
@@ -172,39 +175,124 @@ class Postman:
         self._news.set()
 
     async def _hand_over(
-        self, business_id: str, sender: ChannelSender | None, messages: Sequence[Message]
+        self, business_id: str, channel: Channel, messages: Sequence[Message]
     ) -> None:
-        answers = await self._answers(sender, messages)
         try:
+            ways = await self._ways(business_id, channel, messages)
+            answers = await self._answers(business_id, channel, messages, ways)
             await self._record(business_id, messages, answers)
+            await self._learn(business_id, messages, ways, answers)
         except Exception as error:  # noqa: BLE001 -- they are found in the outbox when the lease is over
             log.warning("answers not stored", business=business_id, error=type(error).__name__)
 
+    async def _ways(
+        self, business_id: str, channel: Channel, messages: Sequence[Message]
+    ) -> list[Route | Answer]:
+        now = self._clock.now()
+        try:
+            return await self._database.read(
+                business_id, lambda tx: routes.routes_of(tx, channel, messages, now)
+            )
+        except Exception as error:  # noqa: BLE001 -- nobody was asked anything: they go back
+            log.warning("routes not read", business=business_id, error=type(error).__name__)
+            return [HELD_BACK] * len(messages)
+
     async def _answers(
-        self, sender: ChannelSender | None, messages: Sequence[Message]
-    ) -> Sequence[Answer]:
-        if sender is None:
-            return [Rejected("channel not connected")] * len(messages)
-        letters = [self._letter(message, sender.most_text) for message in messages]
+        self,
+        business_id: str,
+        channel: Channel,
+        messages: Sequence[Message],
+        ways: Sequence[Route | Answer],
+    ) -> list[Answer]:
+        """What became of each; what goes to one provider goes there together, in its portions."""
+        answers: list[Answer] = [
+            routes.NOT_CONNECTED if isinstance(way, Route) else way for way in ways
+        ]
+        senders: dict[int, Any] = {}
+        together: dict[int, list[tuple[int, Letter]]] = defaultdict(list)
+        for place, (message, way) in enumerate(zip(messages, ways, strict=True)):
+            if isinstance(way, Route) and (sender := self._sender(channel, message, way)):
+                letter = self._letter(message, way, sender.most_text)
+                senders[id(sender)] = sender
+                together[id(sender)].append((place, letter))
+
+        async def send(sender: Any, part: Sequence[tuple[int, Letter]]) -> None:
+            told = await self._told(business_id, sender, [letter for _, letter in part])
+            for (place, _), answer in zip(part, told, strict=True):
+                answers[place] = answer
+
+        await asyncio.gather(
+            *(
+                send(sender, together[key][start : start + sender.most_letters])
+                for key, sender in senders.items()
+                for start in range(0, len(together[key]), sender.most_letters)
+            )
+        )
+        return answers
+
+    def _sender(self, channel: Channel, message: Message, way: Route) -> Any:
+        """Whoever takes it: a provider that the business connected, or a sender for all."""
+        if way.connection is None:
+            return self._channels.sender(channel, message.address or "")
+        try:
+            return self._channels.provider(way.connection)
+        except (ValueError, LookupError):  # sealed with a key that is gone: `doctor` tells
+            return None
+
+    @staticmethod
+    async def _told(business_id: str, sender: Any, letters: Sequence[Letter]) -> Sequence[Answer]:
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                answers = await sender.send(letters)
+                answers: Sequence[Answer] = await sender.send(letters)
         except Exception as error:  # noqa: BLE001 -- whatever a provider does, we go on
-            log.warning("channel failed", channel=sender.channel, error=type(error).__name__)
+            kind = type(sender).__module__.rpartition(".")[2]
+            log.warning(
+                "channel failed", sender=kind, business=business_id, error=type(error).__name__
+            )
             answers = []
-        return answers if len(answers) == len(messages) else [UNKNOWN] * len(messages)
+        return answers if len(answers) == len(letters) else [UNKNOWN] * len(letters)
 
-    def _letter(self, message: Message, most_text: int) -> Letter:
+    def _letter(self, message: Message, way: Route, most_text: int) -> Letter:
+        secrets, path = self._channels.secrets, None
+        if secrets and message.campaign_id and message.channel is Channel.EMAIL:
+            path = unsubscribe_path(secrets, message.customer_id)
         return Letter(
             id=message.id,
             business_id=message.business_id,
             customer_id=message.customer_id,
             channel=message.channel,
-            address=message.address or "",
+            address=way.address,
             subject=message.subject,
             text=cut(message.text, most_text),
             url=f"{self._url}{message.url}" if message.url else None,
+            business=way.business,
+            language=way.language,
+            campaign_id=message.campaign_id,
+            unsubscribe_url=f"{self._url}{path}" if path else None,
+            messenger=way.messenger,
+            keys=way.keys,
         )
+
+    async def _learn(
+        self,
+        business_id: str,
+        messages: Sequence[Message],
+        ways: Sequence[Route | Answer],
+        answers: Sequence[Answer],
+    ) -> None:
+        told = [
+            (message, way, answer)
+            for message, way, answer in zip(messages, ways, answers, strict=True)
+            if isinstance(way, Route) and routes.worth_learning(way, answer)
+        ]
+        if not told:
+            return
+
+        async def work(tx: Transaction) -> None:
+            actor, clock_now = await self._system(tx, business_id), self._clock.now()
+            await routes.learn(tx, actor, told, actor.business.time(clock_now), clock_now)
+
+        await self._database.write(business_id, work)
 
     async def _record(
         self, business_id: str, messages: Sequence[Message], answers: Sequence[Answer]

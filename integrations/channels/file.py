@@ -10,18 +10,19 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import orjson
 
-from core.settings import Settings
-from integrations.channels import Accepted, Answer, ChannelSender, Letter
+from integrations.channels import Accepted, Answer, ChannelSender, Letter, Parts
 from models import Channel
 
 
-def senders(settings: Settings) -> list[ChannelSender]:
+def senders(parts: Parts) -> list[ChannelSender]:
     """One for each channel that can do without a provider."""
-    return [FileSender(settings.data_dir, channel) for channel in (Channel.PUSH, Channel.EMAIL)]
+    return [
+        FileSender(parts.settings.data_dir, channel) for channel in (Channel.PUSH, Channel.EMAIL)
+    ]
 
 
 class FileSender:
@@ -47,7 +48,7 @@ class FileSender:
         with self._locked() as file:
             file.seek(0, os.SEEK_END)
             for letter in letters:
-                file.write(orjson.dumps(letter, option=orjson.OPT_APPEND_NEWLINE))
+                file.write(orjson.dumps(_line(letter), option=orjson.OPT_APPEND_NEWLINE))
 
     def _strike(self, customer_id: str) -> None:
         with self._locked() as file:
@@ -65,6 +66,14 @@ class FileSender:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
+
+
+def _line(letter: Letter) -> dict[str, Any]:
+    """What would be sent: the way out of mails too, where there is one."""
+    names = ["id", "business_id", "customer_id", "channel", "address", "subject", "text", "url"]
+    if letter.unsubscribe_url is not None:
+        names.append("unsubscribe_url")
+    return {name: getattr(letter, name) for name in names}
 
 
 def _is_to(line: bytes, customer_id: str) -> bool:
