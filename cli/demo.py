@@ -50,7 +50,13 @@ def the_demo(settings: Settings) -> dict[str, Any]:
     known = demo_of(settings)
     if known is not None and not on_database(settings, partial(_exists, known["business"]["id"])):
         known = None
-    told = known or make(settings, name="Kopi Demo", timezone="Asia/Jakarta", currency="IDR")
+    told = known or make(
+        settings,
+        name="Kopi Demo",
+        timezone="Asia/Jakarta",
+        currency="IDR",
+        anybody_joins=True,
+    )
     if known is None or told["url"] != settings.url:
         told["url"] = settings.url
         _write(settings, "demo.json", told)

@@ -117,6 +117,11 @@ def new_password_reset() -> str:
     return secrets.token_urlsafe(32)
 
 
+def new_join_secret() -> str:
+    """A fresh secret to be mailed, with which a card is fetched (256 bits)."""
+    return secrets.token_urlsafe(32)
+
+
 def new_token() -> str:
     """An unguessable token for a URL or a barcode (128 bits)."""
     return secrets.token_urlsafe(16)

@@ -47,11 +47,21 @@ async def show_code(request: Request) -> Response:
     text = _text_of(voucher, shape) if voucher else None
     if text is None:
         return _no(404, "There is no such picture.")
-    tag = f'"{hashlib.sha256(f"{kind} {shape} {text}".encode()).hexdigest()[:32]}"'
+    return await picture_answer(request, text, kind, is_barcode=shape == "barcode")
+
+
+async def picture_answer(
+    request: Request, text: str, kind: str, *, is_barcode: bool = False
+) -> Response:
+    """A text as a picture; 304 where the browser has it, 404 for a kind we do not draw."""
+    if kind not in _MEDIA_TYPES:
+        return _no(404, "There is no such picture.")
+    said = f"{kind} {'barcode' if is_barcode else 'qr'} {text}"
+    tag = f'"{hashlib.sha256(said.encode()).hexdigest()[:32]}"'
     headers = {**_HEADERS, "ETag": tag}
     if _is_known(request, tag):
         return Response(status_code=304, headers=headers)
-    picture = await asyncio.to_thread(picture_of, text, kind, is_barcode=shape == "barcode")
+    picture = await asyncio.to_thread(picture_of, text, kind, is_barcode=is_barcode)
     return Response(picture, media_type=_MEDIA_TYPES[kind], headers=headers)
 
 

@@ -96,6 +96,10 @@ class CardTemplate(Row, table=True):
     published_by: str | None = None
     archived_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
     archived_by: str | None = None
+    joining_open: bool = False
+    """Whether anybody may ask for such a card on its join page."""
+    joining_text: str | None = None
+    """What the join page tells of privacy, beside our own words."""
 
     @property
     def status(self) -> TemplateStatus:

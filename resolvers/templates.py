@@ -2,7 +2,7 @@
 
 from resolvers.context import Context
 from resolvers.perform import performs
-from services import card_templates, template_documents, voucher_templates
+from services import card_templates, joining, template_documents, voucher_templates
 from services.card_templates import Change
 from services.template_documents import Document
 
@@ -10,6 +10,7 @@ create_card_template = performs(card_templates.create_card_template)
 update_card_template = performs(card_templates.update_card_template)
 publish_card_template = performs(card_templates.publish_card_template)
 archive_card_template = performs(card_templates.archive_card_template)
+set_join_page = performs(joining.set_join_page)
 import_card_template = performs(template_documents.import_card_template)
 create_voucher_template = performs(voucher_templates.create_voucher_template)
 update_voucher_template = performs(voucher_templates.update_voucher_template)

@@ -22,6 +22,7 @@ from services.card_templates import (
     create_card_template,
     publish_card_template,
 )
+from services.joining import SetJoinPageInput, set_join_page
 from services.passwords import digest_password
 from services.staff import CreateStaffInput, create_staff
 from services.voucher_templates import CreateVoucherTemplateInput, create_voucher_template
@@ -69,8 +70,12 @@ async def make_business(
     currency: str,
     login: str | None = None,
     mode: Mode = Mode.LIVE,
+    anybody_joins: bool = False,
 ) -> Starter:
-    """Make a business with an owner, a scanner, a free-coffee voucher and a card of six stamps."""
+    """Make a business with an owner, a scanner, a free-coffee voucher and a card of six stamps.
+
+    With `anybody_joins` its join page is open.
+    """
     label = random.token_hex(3)
     owner = OwnerInput(
         name="Owner",
@@ -110,6 +115,9 @@ async def make_business(
             tx, actor, GenerateApiKeyInput(staff_id=Id(staff.staff.id)), now, secrets=secrets
         )
         voucher, card = await _templates(tx, actor, now)
+        if anybody_joins:
+            opened = SetJoinPageInput(template_id=Id(card), is_open=True)
+            await set_join_page(tx, actor, opened, now)
         return Starter(
             business=Named(made.business.id),
             owner=Login(owner.login, owner.password, str(made.api_key_secret)),

@@ -15,6 +15,7 @@ from models import (
     Card,
     CardTemplate,
     ClaimCode,
+    Consent,
     Customer,
     Goal,
     Promise,
@@ -63,6 +64,12 @@ _OPEN_VOUCHERS = query(
     .limit(_MOST_VOUCHERS)
 )
 
+_CONSENTS = query(
+    select(Consent)
+    .where(col(Consent.business_id) == BUSINESS, col(Consent.customer_id) == param("customer_id"))
+    .order_by(col(Consent.channel))
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CardFace:
@@ -74,6 +81,7 @@ class CardFace:
     customer: Customer
     promise: Promise
     vouchers: list[Voucher]
+    consents: list[Consent]
 
     @property
     def next_goal(self) -> Goal | None:
@@ -117,4 +125,5 @@ async def face_of(tx: Transaction, business: Business, card: Card, now: datetime
         customer=customer,
         promise=await promise_of(tx, card.version_id),
         vouchers=await tx.many(_OPEN_VOUCHERS, card_id=card.id, now=now),
+        consents=await tx.many(_CONSENTS, customer_id=customer.id),
     )

@@ -1,11 +1,9 @@
 """Pages in a real browser: one of an allowed origin may do everything, any other nothing."""
 
 import asyncio
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,27 +101,6 @@ def process(request: pytest.FixtureRequest, settings: Settings, allowed: str) ->
         yield started
     finally:
         started.stop()
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    """Chromium without a window, with a profile of its own."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next((found for name in names if (found := shutil.which(name))), None)
-    driver = shutil.which("chromedriver")
-    assert program, "chromium is missing: apt-get install chromium"
-    assert driver, "chromedriver is missing: apt-get install chromium-driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{word}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    started.set_script_timeout(20)
-    try:
-        yield started
-    finally:
-        started.quit()
 
 
 async def _in_page(browser: webdriver.Chrome, script: str, *words: Any) -> Any:

@@ -2,14 +2,18 @@
 
 import asyncio
 import re
+from base64 import urlsafe_b64encode
 from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlmodel import col, select
 
 from core.clock import ManualClock
-from db import Database
+from db import BUSINESS, Database, query
 from events.log import events_after
 from factories import (
     Cafe,
@@ -20,13 +24,15 @@ from factories import (
     an_award_goal,
     stamps,
 )
-from models import Card, RedemptionMode
+from models import Card, Consent, Customer, RedemptionMode
 from processes import RunningServer
 from resolvers.context import Deployment
 from services.cards import DeleteCardInput, delete_card
+from services.contacts import browsers_of
 from services.undo import VoidVoucherInput, void_voucher
 from services.vouchers import ValidityInput
 
+_CONSENTS = query(select(Consent).where(col(Consent.business_id) == BUSINESS))
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
@@ -76,15 +82,18 @@ async def test_what_people_typed_is_shown_as_text(http: httpx2.AsyncClient, card
     assert "Cake &amp; &lt;b&gt;cream&lt;/b&gt;" in answer.text
     assert "<i>Kopi" not in answer.text
     assert "<b>cream" not in answer.text
-    assert "<script" not in answer.text
+    assert answer.text.count("<script") == answer.text.count('<script src="../push.js" defer>') == 1
 
 
-async def test_it_is_private_and_runs_nothing(http: httpx2.AsyncClient, card: Card) -> None:
+async def test_it_is_private_and_runs_nothing_but_our_own(
+    http: httpx2.AsyncClient, card: Card
+) -> None:
     answer = await http.get(f"/c/{card.token}", headers=BROWSER)
 
     policy = answer.headers["content-security-policy"]
     nonce = policy.partition("'nonce-")[2].partition("'")[0]
-    assert policy.startswith("default-src 'none'; img-src 'self'; style-src 'nonce-")
+    assert policy.startswith("default-src 'none'; img-src 'self'; script-src 'self'; ")
+    assert "unsafe" not in policy
     assert f'<style nonce="{nonce}">' in answer.text
     assert "style=" not in answer.text
     assert answer.headers["cache-control"] == "private, no-store"
@@ -232,3 +241,147 @@ async def _soon(database: Database, cafe: Cafe, count: int) -> list[Any]:
             return found
         await asyncio.sleep(0.01)
     raise TimeoutError
+
+
+# -- What the holder tells of herself. ------------------------------------------------------------
+
+
+async def holder(database: Database, cafe: Cafe, card: Card) -> tuple[Customer, dict[str, bool]]:
+    """Who holds a card, and what she said of each channel."""
+
+    async def work(tx: Any) -> Any:
+        return await tx.get(Customer, card.customer_id), await tx.many(_CONSENTS)
+
+    customer, consents = await database.read(cafe.business.id, work)
+    return customer, {consent.channel.value: consent.granted for consent in consents}
+
+
+async def test_the_holder_tells_her_birthday_language_and_what_may_be_sent(
+    http: httpx2.AsyncClient, database: Database, cafe: Cafe, card: Card
+) -> None:
+    form = {"day": "7", "month": "11", "year": "1990", "language": "id", "mail": "on"}
+
+    answer = await http.post(f"/c/{card.token}", data=form)
+    page = (await http.get(f"/c/{card.token}?saved", headers=BROWSER)).text
+    customer, consents = await holder(database, cafe, card)
+
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{card.token}?saved")
+    assert (customer.birthday, customer.language) == ("1990-11-07", "id")
+    assert consents == {"email": True, "push": False}
+    # Whoever finds the link learns that the birthday is known, not which it is.
+    assert "sudah tersimpan" in page
+    assert "1990" not in page
+    assert 'name="mail" checked' in page
+    assert 'name="push" checked' not in page
+
+
+async def test_an_empty_form_takes_nothing_away(
+    http: httpx2.AsyncClient, database: Database, cafe: Cafe, card: Card
+) -> None:
+    await http.post(f"/c/{card.token}", data={"day": "7", "month": "11", "push": "on"})
+    await http.post(f"/c/{card.token}", data={"language": "en", "push": "on"})
+
+    customer, consents = await holder(database, cafe, card)
+    assert (customer.birthday, customer.language) == ("--11-07", "en")
+    assert consents == {"email": False, "push": True}
+
+
+@pytest.mark.on("sqlite")
+async def test_a_day_that_is_none_is_told_beside_the_field(
+    http: httpx2.AsyncClient, database: Database, cafe: Cafe, card: Card
+) -> None:
+    answer = await http.post(f"/c/{card.token}", data={"day": "31", "month": "2", "mail": "on"})
+
+    customer, consents = await holder(database, cafe, card)
+    assert answer.status_code == 422
+    assert 'role="alert">There is no such day.' in answer.text
+    assert 'value="31"' in answer.text
+    assert (customer.birthday, consents) == (None, {})
+
+
+@pytest.mark.on("sqlite")
+async def test_nobody_tells_anything_of_a_card_that_is_not_there(
+    http: httpx2.AsyncClient, card: Card
+) -> None:
+    answer = await http.post("/c/AAAAAAAAAAAAAAAAAAAAAA", data={"language": "id"})
+    script = await http.post(f"/c/{card.token}", json={"language": "id"})
+
+    assert (answer.status_code, script.status_code) == (404, 415)
+
+
+# -- Notifications of the browser. ----------------------------------------------------------------
+
+
+def a_browser(endpoint: str = "https://push.example/send/1") -> dict[str, Any]:
+    """What a browser's PushSubscription says."""
+    point = ec.generate_private_key(ec.SECP256R1()).public_key()
+    raw = point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    keys = {"p256dh": urlsafe_b64encode(raw), "auth": urlsafe_b64encode(b"x" * 16)}
+    said = {name: value.decode().rstrip("=") for name, value in keys.items()}
+    return {"endpoint": endpoint, "expirationTime": None, "keys": said}
+
+
+async def test_a_browser_may_be_notified_and_may_stop_it(
+    http: httpx2.AsyncClient, database: Database, cafe: Cafe, card: Card
+) -> None:
+    browser = a_browser()
+    url = f"/c/{card.token}/push"
+
+    told = [(await http.post(url, json=browser)).status_code for _ in range(2)]
+    known = await database.read(cafe.business.id, lambda tx: browsers_of(tx, card.customer_id))
+    _, consents = await holder(database, cafe, card)
+    gone = await http.request("DELETE", url, json=browser)
+    left = await database.read(cafe.business.id, lambda tx: browsers_of(tx, card.customer_id))
+
+    assert told == [204, 204]
+    assert [one.endpoint for one in known] == [browser["endpoint"]]
+    assert consents == {"push": True}
+    assert (gone.status_code, left) == (204, [])
+
+
+@pytest.mark.on("sqlite")
+async def test_what_no_browser_says_is_refused(http: httpx2.AsyncClient, card: Card) -> None:
+    url, good = f"/c/{card.token}/push", a_browser()
+    bad = [
+        (400, [1]),
+        (400, {"endpoint": 1}),
+        (400, {"endpoint": good["endpoint"]}),
+        (400, good | {"endpoint": "https://10.0.0.1/push"}),
+        (400, good | {"keys": {"p256dh": "AAAA", "auth": "AAAA"}}),
+        (413, good | {"more": "x" * 6_000}),
+    ]
+
+    answers = [(await http.post(url, json=said)).status_code for _, said in bad]
+
+    assert answers == [status for status, _ in bad]
+    assert (await http.post(url, content=b"{}")).status_code == 415
+    assert (await http.post("/c/AAAAAAAAAAAAAAAAAAAAAA/push", json=good)).status_code == 404
+    for name in ("push.js", "push-worker.js"):
+        script = await http.get(f"/{name}")
+        assert script.headers["content-type"].startswith("text/javascript")
+        assert len(script.content) < 4_000
+
+
+@pytest.mark.on("sqlite")
+async def test_the_whole_page_is_light(
+    http: httpx2.AsyncClient, database: Database, cafe: Cafe, clock: ManualClock, card: Card
+) -> None:
+    """With its script and three vouchers, each with a QR code and a barcode."""
+    now = clock.now()
+    template = await a_voucher_template(
+        database,
+        cafe.owner,
+        now,
+        redeem_code="FREECOFFEE",
+        redemption_mode=RedemptionMode.REDEEM_CODE,
+    )
+    for _ in range(3):
+        await a_voucher(database, cafe.owner, template.id, card, now)
+
+    page = await http.get(f"/c/{card.token}", headers=BROWSER)
+    pictures = re.findall(r'src="\.\.(/[^"]+)"', page.text)
+    parts = [await http.get(path.replace("&amp;", "&")) for path in pictures]
+
+    assert len(pictures) == 7
+    assert {part.status_code for part in parts} == {200}
+    assert sum(len(part.content) for part in [page, *parts]) < 50_000
