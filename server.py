@@ -8,8 +8,6 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route, WebSocketRoute
 
 import endpoints
@@ -23,15 +21,19 @@ from endpoints.answers import no_route
 from events.stream import Stream
 from execution.cost import ChargeCost
 from execution.documents import CheckDocuments
+from execution.doors import OurHosts, OurOrigins, our_fault
 from execution.errors import PresentErrors
-from execution.protocols import Exchange, Socket, fits
+from execution.gate import Turnstile
+from execution.protocols import fits, protocols_of
 from execution.rendering import Renderer
 from execution.view import GraphQLView
 from integrations.channels import Channels
 from integrations.http import Outgoing
+from integrations.scanners import ScannerKeys
 from resolvers.context import Deployment
 from schema import make_schema
 from services.guesses import Guesses
+from services.push_keys import private_push_key
 from webhooks.sender import Sender
 from worker import working
 
@@ -45,7 +47,8 @@ def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
     # One Redis may serve several deployments: each has buckets under a name of its own.
     name = secrets.digest(f"buckets {settings.database.rpartition('/')[2]}")[:16]
     buckets = buckets_of(settings.broadcast, name)
-    documents = Renderer(_schema)
+    documents, keys_url = Renderer(_schema), settings.scanner_keys_url
+    outgoing = Outgoing(allow_insecure=settings.allow_insecure_webhooks)
     documents.deployment = Deployment(
         settings=settings,
         database=database,
@@ -53,11 +56,14 @@ def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
         secrets=secrets,
         clock=clock,
         sender=Sender(clock, allow_insecure=settings.allow_insecure_webhooks),
-        outgoing=Outgoing(allow_insecure=settings.allow_insecure_webhooks),
-        channels=Channels.of(settings),
+        outgoing=outgoing,
+        channels=Channels.of(
+            settings, outgoing, lambda: private_push_key(database, secrets, clock.now())
+        ),
         documents=documents,
         buckets=buckets,
         guesses=Guesses(buckets, clock, settings.misses_per_minute),
+        scanner=ScannerKeys(outgoing, keys_url, clock) if keys_url else None,
     )
     return documents.deployment
 
@@ -86,7 +92,7 @@ def create_app(
             *endpoints.routes(),
         ],
         middleware=_middleware(settings),
-        exception_handlers={HTTPException: no_route},
+        exception_handlers={HTTPException: no_route, Exception: our_fault},
     )
     # To add a slash by a redirect is to send callers to whatever host they are said to have asked.
     app.router.redirect_slashes = False
@@ -107,11 +113,13 @@ def create_worker_app(deployment: Deployment) -> Starlette:
 
 def server_options(settings: Settings) -> dict[str, Any]:
     """How uvicorn is to run the application, but for where it listens."""
+    http, ws = protocols_of(settings) if fits() else ("httptools", "websockets-sansio")
     return {
         "loop": "uvloop",
-        "http": Exchange if fits() else "httptools",
-        "ws": Socket if fits() else "websockets-sansio",
-        "ws_max_size": 65_536,
+        "http": http,
+        "ws": ws,
+        "timeout_keep_alive": settings.idle_seconds,
+        "ws_max_size": settings.socket_message_bytes,
         "ws_max_queue": 8,
         # Frames are shared between sockets, which a compression state of their own forbids.
         "ws_per_message_deflate": False,
@@ -145,12 +153,14 @@ async def opened(deployment: Deployment) -> AsyncIterator[None]:
 
 def _middleware(settings: Settings) -> list[Middleware]:
     wanted = []
+    if settings.trusted_proxies:
+        wanted.append(Middleware(Turnstile, most=settings.connections_per_address))
     if settings.trusted_hosts:
-        wanted.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.trusted_hosts)))
+        wanted.append(Middleware(OurHosts, allowed_hosts=list(settings.trusted_hosts)))
     if settings.allowed_origins:
         wanted.append(
             Middleware(
-                CORSMiddleware,
+                OurOrigins,
                 allow_origins=list(settings.allowed_origins),
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["authorization", "content-type", "idempotency-key"],

@@ -11,6 +11,7 @@ from core.metrics import LAST_PASS
 from core.sweeper import Sweeper
 from integrations.mail import Mailer
 from resolvers.context import Deployment
+from services.cashier import Cashier
 from services.housekeeping import keep_house
 from services.importer import Importer
 from services.notices import NoticePost
@@ -76,6 +77,7 @@ def _hands(deployment: Deployment) -> list[Hand]:
         Timekeeper(database, clock),
         Postman(database, stream, deployment.channels, clock, settings.url),
         Importer(database, clock),
+        Cashier(database, stream, deployment.outgoing, secrets, clock, settings.url),
         Housekeeper(deployment),
     ]
     if (mailer := Mailer.of(settings)) is not None:

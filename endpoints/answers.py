@@ -34,20 +34,33 @@ class BadRequest(Exception):
 def answering(handle: Handler) -> Callable[[Request], Awaitable[Response]]:
     """The handler for callers with a key; what goes wrong is told as JSON."""
 
+    @telling
     @functools.wraps(handle)
     async def answer(request: Request) -> Response:
         deployment: Deployment = request.app.state.deployment
+        secret = secret_of(request.headers.getlist("authorization"))
+        context = Context(
+            deployment,
+            caller=await caller_of(deployment, secret),
+            remote_address=request.client.host if request.client else "",
+        )
+        await charge_stranger(context)
+        # Refuses strangers, and access tokens, before anything is read.
+        allow(context.actor, EVERYBODY)
+        return await handle(request, context)
+
+    return answer
+
+
+def telling(
+    handle: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """The handler, but that what goes wrong is told as JSON."""
+
+    @functools.wraps(handle)
+    async def answer(request: Request) -> Response:
         try:
-            secret = secret_of(request.headers.getlist("authorization"))
-            context = Context(
-                deployment,
-                caller=await caller_of(deployment, secret),
-                remote_address=request.client.host if request.client else "",
-            )
-            await charge_stranger(context)
-            # Refuses strangers, and access tokens, before anything is read.
-            allow(context.actor, EVERYBODY)
-            return await handle(request, context)
+            return await handle(request)
         except Refused as refusal:
             status = _REFUSALS.get(refusal.code, 422)
             return problem(status, refusal.code.name, refusal.message)

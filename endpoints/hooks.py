@@ -15,6 +15,7 @@ from events.vocabulary import EVENTS, type_named
 from models import Vocabulary
 from resolvers.context import Context
 from resolvers.perform import perform
+from resolvers.watching import watched
 from services.webhook_endpoints import (
     CreateWebhookEndpointInput,
     DeleteWebhookEndpointInput,
@@ -25,8 +26,6 @@ from services.webhook_endpoints import (
 )
 from webhooks.parcels import due_types
 
-BODY_LIMIT = 100_000
-
 
 @answering
 async def create_hook(request: Request, context: Context) -> Response:
@@ -35,8 +34,8 @@ async def create_hook(request: Request, context: Context) -> Response:
     Types are words of either vocabulary, or the names GraphQL has for them; absent: the thirteen.
     201 with the id to unsubscribe by and the signing secret, which is shown this once.
     """
-    said = await _json_of(request)
     deployment = context.deployment
+    said = await _json_of(request, deployment.settings.body_bytes)
     allow_insecure = deployment.settings.allow_insecure_webhooks
     asked = CreateWebhookEndpointInput(
         idempotency_key=request.headers.get("idempotency-key"),
@@ -45,7 +44,7 @@ async def create_hook(request: Request, context: Context) -> Response:
         vocabulary=_vocabulary(said.get("vocabulary")),
     )
     await refuse_forbidden_host(asked.url, allow_insecure=allow_insecure)
-    outcome: Any = await perform(
+    call = perform(
         context,
         create_webhook_endpoint,
         asked,
@@ -54,6 +53,7 @@ async def create_hook(request: Request, context: Context) -> Response:
         allow_insecure=allow_insecure,
         is_rest_hook=True,
     )
+    outcome: Any = await watched(context, "createWebhookEndpoint", call)
     endpoint = outcome.endpoint
     if endpoint is None:
         raise outcome.user_errors[0]
@@ -75,7 +75,8 @@ async def delete_hook(request: Request, context: Context) -> Response:
         raise NotFound("webhook endpoint")
     key = request.headers.get("idempotency-key")
     asked = DeleteWebhookEndpointInput(id=Id(endpoint_id), idempotency_key=key)
-    outcome = await perform(context, delete_webhook_endpoint, asked)
+    call = perform(context, delete_webhook_endpoint, asked)
+    outcome = await watched(context, "deleteWebhookEndpoint", call)
     if outcome.user_errors:
         raise outcome.user_errors[0]
     return Response(status_code=204)
@@ -94,13 +95,13 @@ async def sample_hook(request: Request, context: Context) -> Response:
     return Response(f"[{text}]", media_type="application/json", headers=HEADERS)
 
 
-async def _json_of(request: Request) -> dict[str, Any]:
+async def _json_of(request: Request, most: int) -> dict[str, Any]:
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > BODY_LIMIT:
-                raise BadRequest(413, f"A request has at most {BODY_LIMIT} bytes.")
+            if len(body) > most:
+                raise BadRequest(413, f"A request has at most {most} bytes.")
         said = orjson.loads(body)
     except (orjson.JSONDecodeError, ClientDisconnect):
         raise BadRequest(400, "The body is not JSON.") from None

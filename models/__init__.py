@@ -46,12 +46,24 @@ from models.cards import (
     stamping,
     terms_of,
 )
+from models.channels import (
+    CHANNEL_OF,
+    ChannelConnection,
+    ChannelKind,
+    ChannelStatus,
+    Contact,
+    DeploymentKey,
+    Messenger,
+    PushSubscription,
+    UsedLink,
+)
 from models.claim_codes import ClaimCode
 from models.customers import Birthday, Channel, Consent, Customer, birthdays_on
 from models.events import EventRow, decode_cursor, encode_cursor
 from models.figures import DailyFigure
 from models.idempotency import IdempotencyRecord
 from models.imports import ImportJob, ImportRow, JobStatus, RowStatus, Upload, UploadChunk
+from models.joining import JoinRequest
 from models.locations import Location
 from models.lotteries import (
     Draw,
@@ -63,6 +75,7 @@ from models.lotteries import (
     effective_odds,
     roll_of,
 )
+from models.points_of_sale import PointOfSale, PointOfSaleStatus, Sale, SaleStatus
 from models.sign_ins import KnownPlace, PasswordReset, Throttle
 from models.staff import Actor, Role, ScannerMode, Session, Staff, StaffStatus
 from models.vouchers import (
@@ -75,6 +88,7 @@ from models.vouchers import (
     VoucherTemplate,
     expiry,
 )
+from models.watching import RefusedCall
 from models.webhooks import (
     Attempt,
     AttemptKind,
@@ -92,6 +106,7 @@ from models.webhooks import (
 )
 
 __all__ = [
+    "CHANNEL_OF",
     "MAX_GOALS",
     "MAX_STAMPS",
     "AccessToken",
@@ -114,13 +129,18 @@ __all__ = [
     "CardTemplate",
     "CardTemplateVersion",
     "Channel",
+    "ChannelConnection",
+    "ChannelKind",
+    "ChannelStatus",
     "ClaimCode",
     "Consent",
+    "Contact",
     "Customer",
     "DailyFigure",
     "Delivery",
     "DeliveryState",
     "DeliveryStatus",
+    "DeploymentKey",
     "Draw",
     "EarningRule",
     "EndpointStatus",
@@ -130,6 +150,7 @@ __all__ = [
     "ImportJob",
     "ImportRow",
     "JobStatus",
+    "JoinRequest",
     "KnownPlace",
     "Location",
     "LogHead",
@@ -137,6 +158,7 @@ __all__ = [
     "LotteryVariant",
     "Message",
     "MessageStatus",
+    "Messenger",
     "Mode",
     "Notice",
     "NoticeKind",
@@ -146,10 +168,14 @@ __all__ = [
     "Overflow",
     "PasswordReset",
     "Platform",
+    "PointOfSale",
+    "PointOfSaleStatus",
     "Promise",
+    "PushSubscription",
     "Reach",
     "RedeemedVia",
     "RedemptionMode",
+    "RefusedCall",
     "Rendering",
     "Replay",
     "ReplayStatus",
@@ -158,6 +184,8 @@ __all__ = [
     "Role",
     "Row",
     "RowStatus",
+    "Sale",
+    "SaleStatus",
     "ScannerMode",
     "Session",
     "SigningSecret",
@@ -172,6 +200,7 @@ __all__ = [
     "TicketStatus",
     "Upload",
     "UploadChunk",
+    "UsedLink",
     "Validity",
     "Variant",
     "VariantType",

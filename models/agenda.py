@@ -19,6 +19,7 @@ class NoticeKind(StrEnum):
     NEW_SIGN_IN: somebody signed in from a place that is new for this staff login.
     API_KEY_CHANGED: somebody generated, regenerated or deleted an API key.
     ENDPOINT_CHANGED: somebody made, changed or deleted a webhook endpoint, or its signing secret.
+    API_KEY_LEAKED: an API key was found in public; its secret opens no door any more.
     """
 
     ENDPOINT_FAILING = "endpoint_failing"
@@ -27,6 +28,7 @@ class NoticeKind(StrEnum):
     NEW_SIGN_IN = "new_sign_in"
     API_KEY_CHANGED = "api_key_changed"
     ENDPOINT_CHANGED = "endpoint_changed"
+    API_KEY_LEAKED = "api_key_leaked"
 
 
 class Agenda(Row, table=True):

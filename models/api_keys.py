@@ -14,16 +14,19 @@ class ApiKeyStatus(StrEnum):
 
     ACTIVE: it opens the door.
     EXPIRED: its time has passed; regenerate it.
+    LEAKED: it was found in public, and disabled at once; regenerate it.
     """
 
     ACTIVE = "active"
     EXPIRED = "expired"
+    LEAKED = "leaked"
 
 
 class ApiKey(Row, table=True):
     """A key; only its digest is kept, and its last four characters to tell it by.
 
-    After a regeneration with an overlap the former digest is good until `former_until`.
+    After a regeneration with an overlap the former digest is good until `former_until`. A key
+    that was found in public has ended by `expires_at`; `leaked_at` says why.
     """
 
     __tablename__ = "api_key"
@@ -41,6 +44,7 @@ class ApiKey(Row, table=True):
     last_used_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
     regenerated_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
     expires_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    leaked_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
 
     def is_good(self, digest: str, now: datetime) -> bool:
         """Whether a secret of this digest opens the door now."""

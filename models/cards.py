@@ -279,7 +279,8 @@ class Operation(Row, table=True):
     At most one redemption of a voucher is in force, and one operation per connector and sale.
     `line` is its place among the lines that moved its card's stamps, from 1, without gaps: ids of
     two processes may not sort as they happened. Such a line also names the versions that the
-    card's cycle went by before and after it.
+    card's cycle went by before and after it. `connector_id` is the till that did it, or whose
+    sale it was.
     """
 
     prefix: ClassVar[str] = "op"

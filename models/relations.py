@@ -9,10 +9,12 @@ from models.api_keys import ApiKey
 from models.base import Row
 from models.card_templates import CardTemplate, CardTemplateVersion, Goal
 from models.cards import Card, CardPlatform, Operation, Reward
+from models.claim_codes import ClaimCode
 from models.customers import Consent, Customer
 from models.imports import Upload
 from models.locations import Location
 from models.lotteries import LotteryTicket
+from models.points_of_sale import PointOfSale
 from models.staff import Session, Staff
 from models.vouchers import Voucher, VoucherTemplate
 from models.webhooks import Attempt, Replay, WebhookEndpoint
@@ -50,6 +52,8 @@ OPERATION = ToOne(Operation)
 LOTTERY_TICKET = ToOne(LotteryTicket)
 WEBHOOK_ENDPOINT = ToOne(WebhookEndpoint)
 UPLOAD = ToOne(Upload)
+POINT_OF_SALE = ToOne(PointOfSale)
+CLAIM_CODE = ToOne(ClaimCode)
 
 KEY_OF_STAFF = ToOne(ApiKey, key="staff_id")
 SESSIONS_OF_STAFF = ToMany(

@@ -11,6 +11,7 @@ from models.access_tokens import AccessToken
 from models.api_keys import ApiKey
 from models.base import Row, UtcTimestamp, words
 from models.businesses import Business
+from models.points_of_sale import PointOfSale
 
 
 class Role(StrEnum):
@@ -94,7 +95,7 @@ class Session(Row, table=True):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who performs a call: a staff login (by key or session), or the system itself."""
+    """Who performs a call: a staff login (by key or session), a till, or the system itself."""
 
     business: Business
     staff: Staff | None = None
@@ -107,6 +108,8 @@ class Actor:
     """
     secret_digest: str | None = None
     """What is stored of the secret the call came with."""
+    point_of_sale: PointOfSale | None = None
+    """Set where a till acts: it has no staff login, and a location of its own."""
 
     @property
     def business_id(self) -> str:
@@ -126,7 +129,8 @@ class Actor:
     @property
     def location_id(self) -> str | None:
         """Where the actor works."""
-        return self.staff.location_id if self.staff else None
+        at = self.staff or self.point_of_sale
+        return at.location_id if at else None
 
     @property
     def role(self) -> Role | None:
@@ -134,6 +138,17 @@ class Actor:
         return self.staff.role if self.staff else None
 
     @property
+    def connector_id(self) -> str | None:
+        """The till that acts, None for people and the system."""
+        return self.point_of_sale.id if self.point_of_sale else None
+
+    @property
     def id(self) -> str:
         """Whose idempotency keys these are."""
-        return self.staff.id if self.staff else "system"
+        return self.named_id or "system"
+
+    @property
+    def named_id(self) -> str | None:
+        """The staff login or till, None for the system: who is named as the cause of an event."""
+        named = self.staff or self.point_of_sale
+        return named.id if named else None

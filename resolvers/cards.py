@@ -6,6 +6,7 @@ from core.errors import NotFound, Refused
 from models import Card
 from resolvers.context import Context
 from resolvers.perform import perform, performs, rehearse, resolves
+from resolvers.watching import note_refused
 from services import cards, offline
 from services.access_tokens import check_ref, is_shown
 from services.card_refs import CardRef, find_card
@@ -31,6 +32,8 @@ async def add_stamps_batch(context: Context, input: AddStampsBatchInput) -> Outc
             done = await _add_late_stamps(context, item)
             batch.results[place] = offline.verdict_of(place, item, done)
             batch.events += done.events
+        codes = [refusal.code.name for item in batch.results for refusal in item.user_errors]
+        await note_refused(context, "addStampsBatch", codes)
     return batch
 
 

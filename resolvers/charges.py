@@ -92,6 +92,8 @@ def caller_key(context: Context) -> str | None:
         return None
     if actor.token is not None:
         return f"token:{actor.token.id}"
+    if actor.point_of_sale is not None:
+        return f"till:{actor.point_of_sale.id}"
     if actor.session is not None:
         return f"login:{actor.staff_id}"
     return f"key:{actor.api_key.id}" if actor.api_key else f"login:{actor.staff_id}"

@@ -24,6 +24,7 @@ from services.places import Place
 
 if TYPE_CHECKING:
     from integrations.http import Outgoing
+    from integrations.scanners import ScannerKeys
     from webhooks.documents import Documents
     from webhooks.sender import Sender
 
@@ -46,6 +47,7 @@ class Deployment:
     documents: "Documents"
     buckets: Buckets
     guesses: Guesses
+    scanner: "ScannerKeys | None" = None
 
 
 @dataclass
@@ -72,6 +74,11 @@ class Context:
     def place(self) -> Place:
         """From where the call comes."""
         return Place(self.remote_address, self.user_agent)
+
+    def give_up(self) -> None:
+        """Whoever called has left: stop what is still being read for them."""
+        for loader in self._loaders.values():
+            loader.give_up()
 
     @property
     def now(self) -> datetime:

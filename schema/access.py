@@ -48,10 +48,10 @@ DECISIONS: dict[str, Decision] = {
         card="card rateLimit",
         events="events eventSample rateLimit",
         nobody="""apiKeys campaign campaignDryRun campaigns canRedeem cardTemplateChanges
-            cardTemplates cards claimCodes customer customers deliveries exportCardTemplate
-            exportCustomer importJob importJobs locations node notices overview previewStamps
-            replay staff staffVelocity viewer voucher voucherTemplates vouchers webhookDryRun
-            webhookEndpoints""",
+            cardTemplates cards channels claimCodes customer customers deliveries
+            exportCardTemplate exportCustomer importJob importJobs locations node notices overview
+            pointsOfSale previewStamps refusedCalls replay sale staff staffVelocity viewer voucher
+            voucherTemplates vouchers webhookDryRun webhookEndpoints""",
     ),
     "Subscription": Decision(card="card", events="events", nobody="pulse"),
     "Card": Decision(
@@ -63,7 +63,7 @@ DECISIONS: dict[str, Decision] = {
     "CardTemplate": Decision(
         card="id name stampsRequired earningRule amountPerStamp design goals",
         events="id name stampsRequired",
-        nobody="version status createdAt publishedAt archivedAt overflow inactivityDays",
+        nobody="version status createdAt publishedAt archivedAt overflow inactivityDays joinPage",
     ),
     "Goal": Decision(card="position stamps rewardType title description imageUrl voucherTemplate"),
     "NextGoal": Decision(
@@ -127,11 +127,12 @@ DECISIONS: dict[str, Decision] = {
 """The types of which tokens may read something; every field of theirs is decided about."""
 
 NOTHING = _words(
-    """ApiKey Business Campaign CampaignDryRun CampaignSample Change ChannelCount ChannelResult
-    ClaimCode Consent CustomerFigures DayFigures Delivery ExpectedEvent ExpectedReward Figure
-    ImportJob ImportRow LotteryOdds Mutation Notice Overview Pulse RedeemCheck RewardFigures
-    Segment Session SessionShown Staff StaffFigures StaffVelocity StampBucket StampHistogram
-    StampVerdict StampsPreview System Upload Usage Viewer Voiding WebhookAttempt WebhookDryRun
+    """ApiKey Business Campaign CampaignDryRun CampaignSample Change Channel ChannelCount
+    ChannelResult ClaimCode Consent CustomerFigures DayFigures Delivery ExpectedEvent
+    ExpectedReward Figure ImportJob ImportRow JoinPage LotteryOdds MessengerCount Mutation Notice
+    Overview PointOfSale Pulse RedeemCheck RefusedCall RewardFigures Sale Segment Session
+    SessionShown Staff StaffFigures StaffVelocity StampBucket StampHistogram StampVerdict
+    StampsPreview System Upload Usage Viewer Voiding WebhookAttempt WebhookDryRun
     WebhookEndpoint WebhookHealth WebhookLag WebhookReplay"""
 )
 """The types of which tokens read nothing at all."""

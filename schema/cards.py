@@ -19,6 +19,7 @@ from models.relations import (
     LOCATION,
     OPERATION,
     PLATFORMS_OF_CARD,
+    POINT_OF_SALE,
     STAFF,
     VERSIONS_OF_TEMPLATE,
     VOUCHER,
@@ -96,6 +97,20 @@ class NextGoal:
     title: str = strawberry.field(description="What the customer reads.")
 
 
+@strawberry.type(description="A page where anybody may ask for a card, by an address of theirs.")
+class JoinPage:
+    """Opened and closed by `setJoinPage`."""
+
+    url: str = strawberry.field(description="Its address.")
+    code_url: str = strawberry.field(
+        description="The address as a QR code for the counter; `.png` instead of `.svg` works too."
+    )
+    is_open: bool = strawberry.field(description="Whether it is there.")
+    privacy_text: str | None = strawberry.field(
+        description="What it tells of privacy beside our own words."
+    )
+
+
 @represents(models.CardTemplate)
 @strawberry.type(description="A stamp card as its owner defines it.")
 class CardTemplate(Node):
@@ -140,6 +155,17 @@ class CardTemplate(Node):
     async def design(self, info: Info) -> JSON:
         """Of this version."""
         return JSON((await version_of(self, info)).design)
+
+    @strawberry.field(description="The page where anybody may ask for such a card.")
+    def join_page(self, info: Info) -> JoinPage:
+        """There while it is open and the template is published."""
+        url = f"{info.context.deployment.settings.url}/join/{self.id}"
+        return JoinPage(
+            url=url,
+            code_url=f"{url}/code.svg",
+            is_open=self.joining_open,  # type: ignore[attr-defined]
+            privacy_text=self.joining_text,  # type: ignore[attr-defined]
+        )
 
     @strawberry.field(description="The goals, ascending.")
     async def goals(self, info: Info) -> list[Goal]:
@@ -259,7 +285,11 @@ class Operation(Node):
     occurred_at: datetime = strawberry.field(description="When it happened.")
     card = related(CARD, "card_id", Card, "The card.")
     location = related(LOCATION, "location_id", Location, "Where it happened.")
-    actor = related(STAFF, "staff_id", Actor, "Who did it.")
+
+    @strawberry.field(description="Who did it: a staff login or a point of sale.")
+    async def actor(self, info: Info) -> Actor | None:
+        """Null for the system."""
+        return await _doer_of(info, self)
 
     @strawberry.field(description="The amount of the purchase, where stamps followed it.")
     def amount(self, info: Info) -> Money | None:
@@ -275,8 +305,14 @@ class Operation(Node):
         line = await info.context.one(OPERATION, self.voided_by_id)  # type: ignore[attr-defined]
         if line is None:
             return None
-        by = await info.context.one(STAFF, line.staff_id)
-        return Voiding(at=line.occurred_at, reason=line.reason, by=by)  # type: ignore[arg-type]
+        by = await _doer_of(info, line)
+        return Voiding(at=line.occurred_at, reason=line.reason, by=by)
+
+
+async def _doer_of(info: Info, line: Any) -> Actor | None:
+    if line.staff_id is None and line.connector_id is not None:
+        return await info.context.one(POINT_OF_SALE, line.connector_id)  # type: ignore[return-value]
+    return await info.context.one(STAFF, line.staff_id)  # type: ignore[return-value]
 
 
 @represents(models.Reward)

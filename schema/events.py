@@ -9,6 +9,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 import models
+from core.ids import prefix_of
 from events import Event as EventClass
 from events import catalogue, event_types, payload, read_event
 from events.base import Part, Reference, event_type_enum
@@ -19,6 +20,7 @@ from models.relations import (
     LOCATION,
     LOTTERY_TICKET,
     OPERATION,
+    POINT_OF_SALE,
     REWARD,
     STAFF,
     VOUCHER,
@@ -72,10 +74,12 @@ class Event(Node):
 
     @strawberry.field(description="Who caused it.")
     async def actor(self, info: Info) -> Actor | None:
-        """A staff login, or the system."""
+        """A staff login, a point of sale, or the system."""
         actor_id = self.actor_id  # type: ignore[attr-defined]
         if actor_id is None:
             return System(id=None, name="Stampwire")
+        if prefix_of(actor_id) == "pos":
+            return await info.context.one(POINT_OF_SALE, actor_id)  # type: ignore[return-value]
         return await info.context.one(STAFF, actor_id)  # type: ignore[return-value]
 
     @strawberry.field(description="Where it happened; null for the system.")

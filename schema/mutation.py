@@ -7,6 +7,7 @@ from resolvers import (
     businesses,
     campaigns,
     cards,
+    channels,
     claim_codes,
     clock,
     customers,
@@ -14,6 +15,7 @@ from resolvers import (
     imports,
     lotteries,
     password_resets,
+    points_of_sale,
     privacy,
     replays,
     staff,
@@ -66,6 +68,7 @@ class Mutation:
     )
     publish_card_template = mutation(templates.publish_card_template)
     archive_card_template = mutation(templates.archive_card_template)
+    set_join_page = mutation(templates.set_join_page)
     import_card_template = mutation(templates.import_card_template)
 
     issue_card = mutation(cards.issue_card)
@@ -95,6 +98,14 @@ class Mutation:
 
     create_campaign = mutation(campaigns.create_campaign)
     cancel_campaign = mutation(campaigns.cancel_campaign)
+
+    connect_point_of_sale = mutation(points_of_sale.connect_point_of_sale)
+    test_point_of_sale = mutation(points_of_sale.test_point_of_sale)
+    disconnect_point_of_sale = mutation(points_of_sale.disconnect_point_of_sale)
+
+    connect_channel = mutation(channels.connect_channel)
+    test_channel = mutation(channels.test_channel)
+    disconnect_channel = mutation(channels.disconnect_channel)
 
     create_webhook_endpoint = mutation(webhook_endpoints.create_webhook_endpoint)
     update_webhook_endpoint = mutation(

@@ -9,16 +9,19 @@ import strawberry
 from graphql.pyutils import snake_to_camel
 
 import schema.campaigns
+import schema.channels
 import schema.claim_codes
 import schema.deliveries
 import schema.imports
 import schema.lotteries
+import schema.points_of_sale
 import schema.replays
 import schema.staff
 import schema.vouchers
 import schema.webhook_endpoints  # noqa: F401 -- with them, every row has the type that shows it
 from models import EventRow
 from resolvers.perform import Resolver
+from resolvers.watching import watched
 from schema.base import Info, object_types, resolved
 from schema.errors import user_errors
 from schema.events import Event
@@ -37,14 +40,16 @@ def mutation(resolver: Resolver, *, input: type | None = None, name: str | None 
     """
     operation = resolver.operation
     python_name = name or operation.__name__
+    public_name = snake_to_camel(python_name, upper=False)
     input_type = input or get_type_hints(operation, include_extras=True)["input"]
     register(input_type)
     partial = getattr(input_type, "is_partial", False)
-    operations[snake_to_camel(python_name, upper=False)] = operation
+    operations[public_name] = operation
 
     async def resolve(root: Any, info: Info, input: Any) -> Outcome:  # noqa: ARG001
         asked = given(input) if partial else input
-        return await resolver(info.context, _with_header(asked, info))
+        call = resolver(info.context, _with_header(asked, info))
+        return await watched(info.context, public_name, call)
 
     return resolved(
         resolve,

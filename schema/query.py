@@ -9,10 +9,12 @@ from strawberry.scalars import JSON
 import models
 import resolvers.campaigns
 import resolvers.cards
+import resolvers.channels
 import resolvers.charges
 import resolvers.customers
 import resolvers.imports
 import resolvers.nodes
+import resolvers.points_of_sale
 import resolvers.privacy
 import resolvers.replays
 import resolvers.staff
@@ -27,6 +29,7 @@ from schema.base import Info, Node, connection, listed, plain, resolved
 from schema.businesses import Location
 from schema.campaigns import Campaign, CampaignDryRun
 from schema.cards import Card, CardTemplate, Change, ExpectedEvent, ExpectedReward
+from schema.channels import Channel
 from schema.claim_codes import ClaimCode
 from schema.customers import Customer
 from schema.deliveries import deliveries
@@ -36,10 +39,12 @@ from schema.imports import ImportJob
 from schema.inputs import register, register_enum
 from schema.notices import Notice
 from schema.overview import Overview, resolve_overview
+from schema.points_of_sale import PointOfSale, Sale
 from schema.rate_limit import RateLimit
 from schema.replays import WebhookReplay
 from schema.staff import ApiKey, Staff, StaffVelocity, Viewer
 from schema.vouchers import Voucher, VoucherTemplate
+from schema.watching import RefusedCall
 from schema.webhook_dry_run import webhook_dry_run
 from schema.webhook_endpoints import WebhookEndpoint
 from services import listings, pages
@@ -48,11 +53,13 @@ from services.campaigns import CreateCampaignInput
 from services.card_refs import CardRef
 from services.cards import PreviewStampsInput
 from services.overview import Period
+from services.sale_refs import SaleRef
 from services.template_documents import Document
 from services.vouchers import VoucherRef
 
 for _input in (
     CardRef,
+    SaleRef,
     VoucherRef,
     PreviewStampsInput,
     CreateCampaignInput,
@@ -315,6 +322,32 @@ class Query:
         "Notice",
         "What the owner should know, newest first. Roles: OWNER, MANAGER.",
         always=lambda _, context: listings.notices_of(context.actor),
+    )
+    refused_calls = listed(
+        listings.REFUSED_CALLS,
+        RefusedCall,
+        "RefusedCall",
+        "Which staff tried what they were refused, the latest hour first. Roles: OWNER, MANAGER.",
+        always=lambda _, context: listings.refused_calls_of(context.actor),
+    )
+    points_of_sale = listed(
+        listings.POINTS_OF_SALE,
+        PointOfSale,
+        "PointOfSale",
+        "The tills that are connected, oldest first. Roles: OWNER, MANAGER.",
+        always=lambda _, context: listings.points_of_sale_of(context.actor),
+    )
+    sale = resolved(
+        lambda root, info, ref: resolvers.points_of_sale.sale(info.context, ref),  # noqa: ARG005
+        Sale | None,
+        "A sale of a till; null where none was told.",
+        ref=_argument(SaleRef, "Which sale."),
+    )
+    channels = resolved(
+        lambda root, info: resolvers.channels.connected(info.context),  # noqa: ARG005
+        list[Channel],
+        "The ways to reach customers: the deployment's own, then the providers that the business "
+        "connected. Roles: OWNER, MANAGER.",
     )
     overview = resolved(
         resolve_overview,

@@ -11,6 +11,8 @@ from strawberry.schema.types.scalar import DEFAULT_SCALAR_REGISTRY
 
 from core.ids import Id
 from services.card_templates import Design
+from services.channels import ChannelSettings
+from services.points_of_sale import SettingsDocument
 from services.template_documents import Document
 
 TimeZone = NewType("TimeZone", str)
@@ -51,8 +53,10 @@ def _is_plain(number: Decimal) -> bool:
 
 scalar_map: dict[object, Any] = {
     Id: DEFAULT_SCALAR_REGISTRY[strawberry.ID],
+    ChannelSettings: DEFAULT_SCALAR_REGISTRY[JSON],
     Design: DEFAULT_SCALAR_REGISTRY[JSON],
     Document: DEFAULT_SCALAR_REGISTRY[JSON],
+    SettingsDocument: DEFAULT_SCALAR_REGISTRY[JSON],
     TimeZone: strawberry.scalar(
         name="TimeZone",
         description="A timezone of the IANA database, such as `Asia/Jakarta`.",

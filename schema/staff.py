@@ -59,7 +59,9 @@ class ApiKey(Node):
 
     @strawberry.field(description="Whether it can be used.")
     def status(self, info: Info) -> models.ApiKeyStatus:
-        """EXPIRED once its end has passed."""
+        """EXPIRED once its end has passed, LEAKED where that is why."""
+        if self.leaked_at is not None:  # type: ignore[attr-defined]
+            return models.ApiKeyStatus.LEAKED
         now = info.context.deployment.clock.now().astimezone(UTC)
         if self.expires_at is not None and now >= self.expires_at:
             return models.ApiKeyStatus.EXPIRED

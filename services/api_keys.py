@@ -143,6 +143,7 @@ async def regenerate_api_key(
         former_digest=key.digest if hours else None,
         former_until=real_now + timedelta(hours=hours) if hours else None,
         regenerated_at=real_now,
+        leaked_at=None,
         expires_at=_expiry(input.expires_at, real_now) or kept,
     )
     await bump_access(tx)

@@ -13,13 +13,16 @@ from models import (
     Attempt,
     Delivery,
     IdempotencyRecord,
+    JoinRequest,
     KnownPlace,
     PasswordReset,
+    RefusedCall,
     Rendering,
     Replay,
     ReplayStatus,
     Session,
     Throttle,
+    UsedLink,
     WebhookEndpoint,
 )
 from models.base import UtcTimestamp
@@ -34,6 +37,7 @@ ACCESS_TOKENS_KEPT = timedelta(days=7)
 PLACES_KEPT = timedelta(days=90)
 RESETS_KEPT = timedelta(days=7)
 THROTTLES_KEPT = timedelta(days=1)
+REFUSED_KEPT = timedelta(days=90)
 _AT_ONCE = 500
 
 
@@ -64,7 +68,10 @@ _PLACES = command(
     _oldest(KnownPlace, col(KnownPlace.seen_at), KnownPlace.staff_id, KnownPlace.digest)
 )
 _RESETS = command(_oldest(PasswordReset, col(PasswordReset.expires_at), PasswordReset.digest))
+_JOIN_REQUESTS = command(_oldest(JoinRequest, col(JoinRequest.expires_at), JoinRequest.id))
+_LINKS = command(_oldest(UsedLink, col(UsedLink.expires_at), UsedLink.digest))
 _THROTTLES = command(_oldest(Throttle, col(Throttle.last_at), Throttle.key))
+_REFUSED = command(_oldest(RefusedCall, col(RefusedCall.last_at), RefusedCall.id))
 _ACCESS_TOKENS = command(_oldest(AccessToken, col(AccessToken.expires_at), AccessToken.id))
 # What was rendered for an event is kept for its retries: until the cursor has passed it, and it is
 # no exception. A replay may need it once more.
@@ -98,7 +105,10 @@ _KEPT = (
     (_ACCESS_TOKENS, ACCESS_TOKENS_KEPT),
     (_PLACES, PLACES_KEPT),
     (_RESETS, RESETS_KEPT),
+    (_LINKS, timedelta()),
     (_THROTTLES, THROTTLES_KEPT),
+    (_REFUSED, REFUSED_KEPT),
+    (_JOIN_REQUESTS, timedelta()),
     (_RENDERINGS, timedelta()),
 )
 

@@ -26,8 +26,11 @@ from models import (
     ImportJob,
     Location,
     Notice,
+    PointOfSale,
+    RefusedCall,
     Replay,
     Role,
+    Sale,
     Staff,
     StaffStatus,
     TemplateStatus,
@@ -290,10 +293,35 @@ REPLAYS = Listing(
     conditions={"endpoint_id": col(Replay.endpoint_id) == param("endpoint_id")},
 )
 NOTICES = Listing(Notice, newest_first=True)
+POINTS_OF_SALE = Listing(
+    PointOfSale,
+    newest_first=False,
+    conditions={"alive": col(PointOfSale.disconnected_at).is_(None)},
+)
+SALES = Listing(
+    Sale,
+    newest_first=True,
+    conditions={"point_of_sale_id": col(Sale.point_of_sale_id) == param("point_of_sale_id")},
+)
+
+
+def points_of_sale_of(actor: Actor) -> dict[str, Any]:
+    """The conditions under which an actor reads points of sale. Forbidden for scanners."""
+    allow(actor, MANAGERS)
+    return {"alive": True}
+
+
+REFUSED_CALLS = Listing(RefusedCall, newest_first=True)
 
 
 def notices_of(actor: Actor) -> dict[str, Any]:
     """The conditions under which an actor reads notices. Forbidden for scanners."""
+    allow(actor, MANAGERS)
+    return {}
+
+
+def refused_calls_of(actor: Actor) -> dict[str, Any]:
+    """The conditions under which an actor reads refused calls. Forbidden for scanners."""
     allow(actor, MANAGERS)
     return {}
 

@@ -30,7 +30,8 @@ STEPS = (
     timedelta(hours=6),
 )
 """How long to wait after so many tries; the last one repeats."""
-LOOK_SECONDS = 30.0
+LOOK_SECONDS = 3.0
+"""A key that leaked is told of by mail within five seconds."""
 SUBJECTS = {
     NoticeKind.ENDPOINT_FAILING: "a webhook endpoint fails",
     NoticeKind.ENDPOINT_DISABLED: "a webhook endpoint was disabled",
@@ -38,6 +39,7 @@ SUBJECTS = {
     NoticeKind.NEW_SIGN_IN: "a sign-in from a new place",
     NoticeKind.API_KEY_CHANGED: "an API key was changed",
     NoticeKind.ENDPOINT_CHANGED: "a webhook endpoint was changed",
+    NoticeKind.API_KEY_LEAKED: "an API key was found in public",
 }
 
 log = structlog.get_logger("stampwire.notices")

@@ -1,5 +1,6 @@
 """What owners are told of who gets in and where events go: sign-ins, keys, webhook endpoints."""
 
+import re
 from datetime import datetime, timedelta
 
 from sqlalchemy import func
@@ -15,6 +16,8 @@ from webhooks.notices import name_of
 
 MOST_PER_HOUR = 20
 """Notices of a kind in a business: who changes more than that does not fill mailboxes."""
+
+_ADDRESS = re.compile(r"https?://[!-~]{1,500}")
 
 _OF_LATE: Query[int] = query(
     select(func.count())
@@ -42,6 +45,20 @@ async def tell_of_key(tx: Transaction, actor: Actor, key: ApiKey, what: str, at:
     """Somebody did something with an API key, such as `generated`."""
     message = f'The API key "{key.name}" (…{key.hint}) was {what} by {_who(actor)}.'
     await _tell(tx, key.business_id, NoticeKind.API_KEY_CHANGED, key.id, message, at)
+
+
+async def tell_of_leak(
+    tx: Transaction, key: ApiKey, where: str, at: datetime, *, is_former: bool
+) -> None:
+    """A secret of an API key was found in public, at an address that a scanner told."""
+    found = f"at {where}" if _ADDRESS.fullmatch(where) else "at a place that was not told"
+    what = "the former secret of the API key" if is_former else "the API key"
+    message = (
+        f'Somebody published {what} "{key.name}" (…{key.hint}): it was found {found}. It opens no '
+        "door any more. Take it away from there, look at what it did, and give whoever uses it a "
+        "new one (regenerateApiKey)."
+    )
+    await _tell(tx, key.business_id, NoticeKind.API_KEY_LEAKED, key.id, message, at)
 
 
 async def tell_of_endpoint(

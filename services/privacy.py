@@ -28,13 +28,16 @@ from models import (
     Card,
     ClaimCode,
     Consent,
+    Contact,
     Customer,
     EventRow,
+    JoinRequest,
     LotteryTicket,
     Message,
     MessageStatus,
     Operation,
     OperationKind,
+    PushSubscription,
     Rendering,
     Row,
     Voucher,
@@ -64,7 +67,9 @@ HOLDS_NOTHING = {
     "campaign": "what is told to many; what is told to one person is a message",
     "card_template": "the owner's rules",
     "card_template_version": "the owner's rules",
+    "channel_connection": "the business's own, its settings encrypted",
     "daily_figure": "sums",
+    "deployment_key": "of this deployment",
     "goal": "the owner's rules",
     "idempotency": "ids, refusals and keyed digests",
     "import_job": "sums; its rows are told",
@@ -74,12 +79,15 @@ HOLDS_NOTHING = {
     "lottery_variant": "the owner's rules",
     "notice": "about endpoints, keys and sign-ins of staff",
     "password_reset": "of staff",
+    "refused_call": "of staff: names of mutations, codes and sums",
+    "point_of_sale": "the business's own; its secrets are encrypted",
     "session": "of staff",
     "signing_secret": "of endpoints",
     "staff": "the business's own people",
     "throttle": "of logins and addresses: keyed digests",
     "upload": "that there was a file",
     "upload_chunk": "files of customers: thrown away when read, within 7 days, and at any erasure",
+    "used_link": "digests, for a day",
     "voucher_template": "the owner's rules",
     "webhook_endpoint": "of partners",
     "webhook_replay": "which part of the log is sent again",
@@ -219,9 +227,20 @@ def _drop(table: Any, column: Any, ids: str) -> Command:
 
 _ERASE = (
     _drop(Consent, Consent.customer_id, "customers"),
+    _drop(Contact, Contact.customer_id, "customers"),
+    _drop(PushSubscription, PushSubscription.customer_id, "customers"),
     # When a gift was made tells the birthday.
     _drop(BirthdayGift, BirthdayGift.customer_id, "customers"),
-    _blank(Message, Message.customer_id, "customers", address=None, subject="", text="", url=None),
+    _blank(
+        Message,
+        Message.customer_id,
+        "customers",
+        address=None,
+        subject="",
+        text="",
+        url=None,
+        reference=None,
+    ),
     # Labels and reasons are free text; that of a join is an id.
     _blank(
         Operation,
@@ -231,6 +250,7 @@ _ERASE = (
         external_ref=None,
         reason=None,
     ),
+    _drop(JoinRequest, JoinRequest.card_id, "cards"),
     _blank(ClaimCode, ClaimCode.claimed_card_id, "cards", external_ref=None),
     # An answer may repeat what it was sent, contact data among it.
     command(
@@ -242,6 +262,8 @@ _ERASE = (
     command(delete(Rendering).where(col(Rendering.business_id) == BUSINESS, *_IS_RENDERING[1:])),
 )
 """What is blanked or dropped by one statement for each table."""
+# Who has not fetched the card yet is known by the address alone.
+_DROP_REQUESTS = _drop(JoinRequest, JoinRequest.email, "emails")
 _NOBODY = {
     "name": None,
     "email": None,
@@ -318,7 +340,9 @@ async def erase_customer(
     customers = [found.id, *await tx.many(_RECORDS, id=found.id)]
     # Cards first, as whoever stamps does it; then the customers themselves.
     cards = await tx.many(_LOCKED_CARDS, customers=customers)
+    emails: list[str] = []
     for customer in await tx.many(_LOCKED_CUSTOMERS, customers=customers):
+        emails += [customer.email] if customer.email else []
         await tx.change(
             customer,
             **_NOBODY,
@@ -330,6 +354,7 @@ async def erase_customer(
     await _stop_messages(tx, actor, person, now)
     for statement in _ERASE:
         await tx.run(statement, **vars(person))
+    await tx.run(_DROP_REQUESTS, emails=emails)
     for card in cards:
         await _retire(tx, actor, card, now)
     await _erase_texts(tx, person)

@@ -8,7 +8,10 @@ from sqlmodel import col, select
 
 from core.secrets import Secrets
 from db import Command, Database, Query, Transaction, command, param, query
-from models import SigningSecret, WebhookEndpoint
+from integrations.channels import purpose_of_connection
+from models import ChannelConnection, DeploymentKey, PointOfSale, SigningSecret, WebhookEndpoint
+from services.points_of_sale import purpose_of_settings
+from services.push_keys import purpose_of_key
 from webhooks.parcels import purpose_of_headers
 from webhooks.signatures import purpose_of_secret
 
@@ -28,6 +31,41 @@ _HEADERS: Query[Any] = query(
     .order_by(col(WebhookEndpoint.id))
     .limit(param("most"))
 )
+_TILLS: Query[Any] = query(
+    select(PointOfSale.id, PointOfSale.id, PointOfSale.settings)
+    .where(col(PointOfSale.id) > param("after"), col(PointOfSale.settings).is_not(None))
+    .order_by(col(PointOfSale.id))
+    .limit(param("most"))
+)
+_CHANNELS: Query[Any] = query(
+    select(ChannelConnection.id, ChannelConnection.id, ChannelConnection.settings)
+    .where(
+        col(ChannelConnection.id) > param("after"), col(ChannelConnection.disconnected_at).is_(None)
+    )
+    .order_by(col(ChannelConnection.id))
+    .limit(param("most"))
+)
+_KEYS: Query[Any] = query(
+    select(DeploymentKey.name, DeploymentKey.name, DeploymentKey.ciphertext)
+    .where(col(DeploymentKey.name) > param("after"))
+    .order_by(col(DeploymentKey.name))
+    .limit(param("most"))
+)
+_STORE_CHANNELS = command(
+    update(ChannelConnection)
+    .where(
+        col(ChannelConnection.id) == param("id_"),
+        col(ChannelConnection.settings) == param("former"),
+    )
+    .values(settings=param("sealed"))
+)
+_STORE_KEYS = command(
+    update(DeploymentKey)
+    .where(
+        col(DeploymentKey.name) == param("id_"), col(DeploymentKey.ciphertext) == param("former")
+    )
+    .values(ciphertext=param("sealed"))
+)
 _STORE_SIGNING = command(
     update(SigningSecret)
     .where(col(SigningSecret.id) == param("id_"), col(SigningSecret.ciphertext) == param("former"))
@@ -38,9 +76,17 @@ _STORE_HEADERS = command(
     .where(col(WebhookEndpoint.id) == param("id_"), col(WebhookEndpoint.headers) == param("former"))
     .values(headers=param("sealed"))
 )
+_STORE_TILLS = command(
+    update(PointOfSale)
+    .where(col(PointOfSale.id) == param("id_"), col(PointOfSale.settings) == param("former"))
+    .values(settings=param("sealed"))
+)
 _KINDS: tuple[tuple[Query[Any], Command, Any], ...] = (
     (_SIGNING, _STORE_SIGNING, purpose_of_secret),
     (_HEADERS, _STORE_HEADERS, purpose_of_headers),
+    (_TILLS, _STORE_TILLS, purpose_of_settings),
+    (_CHANNELS, _STORE_CHANNELS, purpose_of_connection),
+    (_KEYS, _STORE_KEYS, purpose_of_key),
 )
 
 

@@ -44,6 +44,8 @@ MOST_ENDPOINTS = 100
 _WORTH_TELLING = {"url", "types", "headers", "document"}
 """Fields that say where data goes and which: owners are told of their change."""
 MOST_IN_FLIGHT = 16
+_ZAPS = "https://hooks.zapier.com/hooks/standard/"
+"""Where a Zap takes what it subscribed to itself; switched off, it answers 410 for ever."""
 LEAST_PER_SECOND, MOST_PER_SECOND = 0.1, 1_000.0
 
 EventType = event_type_enum()
@@ -207,7 +209,7 @@ async def create_webhook_endpoint(
         document_by_id=actor.staff_id if document else None,
         max_in_flight=_in_flight(input.max_in_flight),
         max_per_second=_per_second(input.max_per_second),
-        is_rest_hook=is_rest_hook,
+        is_rest_hook=is_rest_hook or input.url.strip().startswith(_ZAPS),
         cursor_sequence=await _start(tx, input.start_at),
         created_at=at,
         created_by_id=actor.staff_id,

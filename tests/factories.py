@@ -10,6 +10,7 @@ from typing import Any
 from core.ids import Id
 from core.secrets import Secrets, password_digest
 from db import Database, Transaction
+from integrations.tills import PointOfSaleKind
 from models import (
     Actor,
     Business,
@@ -20,6 +21,7 @@ from models import (
     ClaimCode,
     Customer,
     Location,
+    PointOfSale,
     Role,
     Staff,
     Voucher,
@@ -46,6 +48,11 @@ from services.cards import AddStampsInput, IssueCardInput, StampsAdded, add_stam
 from services.claim_codes import CreateClaimCodesInput, create_claim_codes
 from services.customers import CreateCustomerInput, CustomerInput, create_customer
 from services.locations import CreateLocationInput, create_location
+from services.points_of_sale import (
+    ConnectPointOfSaleInput,
+    SettingsDocument,
+    connect_point_of_sale,
+)
 from services.staff import CreateStaffInput, create_staff
 from services.voucher_templates import CreateVoucherTemplateInput, create_voucher_template
 from services.vouchers import IssueVoucherInput, issue_voucher
@@ -257,6 +264,29 @@ async def a_claim_code(
     told = CreateClaimCodesInput(**{"stamps": 1, **values}, template_id=Id(template_id))
     [code] = await _made(database, actor, create_claim_codes, told, now, part="claim_codes")
     made: ClaimCode = code
+    return made
+
+
+async def a_till(
+    database: Database,
+    actor: Actor,
+    template_id: str,
+    secrets: Secrets = _SECRETS,
+    now: datetime = NOW,
+    kind: str = "other",
+    settings: dict[str, Any] | None = None,
+    **values: Any,
+) -> PointOfSale:
+    """A till that posts signed JSON, unless told; it works where its owner does."""
+    told = ConnectPointOfSaleInput(
+        **{"name": "A till", "location_id": Id(actor.location_id or ""), **values},
+        kind=PointOfSaleKind(kind),
+        template_id=Id(template_id),
+        settings=SettingsDocument(settings or {}),
+    )
+    made: PointOfSale = await _made(
+        database, actor, connect_point_of_sale, told, now, part="point_of_sale", secrets=secrets
+    )
     return made
 
 

@@ -39,6 +39,7 @@ from factories import (
     a_location,
     a_lottery_goal,
     a_staff,
+    a_till,
     a_voucher,
     a_voucher_goal,
     a_voucher_template,
@@ -46,10 +47,13 @@ from factories import (
     an_award_goal,
     stamps,
 )
+from integrations.channels import seal_settings
 from models import (
     Actor,
     ApiKey,
     Card,
+    ChannelConnection,
+    ChannelKind,
     EventRow,
     ImportJob,
     JobStatus,
@@ -63,6 +67,7 @@ from models import (
     VariantType,
 )
 from services.card_templates import LotteryVariantInput
+from services.channels import connection_of_kind
 from services.places import NOWHERE
 from services.replays import ReplayEventsInput, replay_events
 from services.sign_ins import open_session
@@ -102,6 +107,8 @@ KINDS = {
     "CardRef.token": "card_token",
     "ChangePasswordInput.staffId": "staff",
     "ClaimStampsInput.code": "claim_code",
+    "ConnectPointOfSaleInput.locationId": "location",
+    "ConnectPointOfSaleInput.templateId": "template",
     "CreateClaimCodesInput.templateId": "template",
     "CreateCampaignInput.templateId": "template",
     "CreateCampaignInput.voucherTemplateId": "voucher_template",
@@ -114,6 +121,8 @@ KINDS = {
     "DeleteCardInput.id": "card",
     "DeleteWebhookEndpointInput.id": "endpoint",
     "DisableStaffInput.id": "staff",
+    "DisconnectChannelInput.id": "channel",
+    "DisconnectPointOfSaleInput.id": "point_of_sale",
     "EnableStaffInput.id": "staff",
     "EndAllSessionsInput.staffId": "staff",
     "EndSessionInput.id": "session",
@@ -144,13 +153,17 @@ KINDS = {
     "ReplayEventsInput.id": "endpoint",
     "ResumeWebhookEndpointInput.id": "endpoint",
     "RotateSigningSecretInput.id": "endpoint",
+    "SaleRef.pointOfSaleId": "point_of_sale",
     "SegmentInput.locationId": "location",
     "SendTestEventInput.id": "endpoint",
     "SetConsentInput.customerId": "customer",
+    "SetJoinPageInput.templateId": "template",
     "SkipEventInput.eventId": "event",
     "SkipEventInput.id": "endpoint",
     "StaffFilter.locationId": "location",
     "StopReplayInput.id": "replay",
+    "TestChannelInput.id": "channel",
+    "TestPointOfSaleInput.id": "point_of_sale",
     "UpdateApiKeyInput.id": "key",
     "UpdateCardTemplateInput.id": "template",
     "UpdateCustomerInput.id": "customer",
@@ -194,6 +207,7 @@ _WORDS: dict[str, Any] = {
         "goals": [{"stamps": 3, "reward": {"award": {"title": "A cookie"}}}],
     },
     "granted": True,
+    "isOpen": True,
     "messageText": "Come and bring a friend.",
     "name": "A name",
     "newPassword": "a new password",
@@ -201,6 +215,8 @@ _WORDS: dict[str, Any] = {
     "occurredAt": NOW.isoformat(),
     "password": "long enough",
     "probability": 10_000,
+    "saleId": "77",
+    "settings": {},
     "since": NOW.isoformat(),
     "stamps": 3,
     "stampsRequired": 3,
@@ -284,13 +300,16 @@ async def things_of(
     campaign = await a_campaign(database, actor, template.id, name=f"{label} week")
     upload, import_job = await an_import(database, actor)
     session = await a_session(database, actor, secrets)
+    till = await a_till(database, actor, template.id, secrets, name=f"{label} till")
     key, event, operation, reward = await _found(database, actor, keyed, card)
     rows = [location, staff.staff, keyed.staff, voucher_template, template, card, voucher]
     return Things(
         {
             "campaign": campaign.id,
+            "channel": (await a_channel(database, actor, secrets)).id,
             "card": card.id,
             "number": card.number,
+            "point_of_sale": till.id,
             "card_token": card.token,
             "claim": claim_code.id,
             "claim_code": claim_code.code,
@@ -331,8 +350,32 @@ async def things_of(
             operation,
             reward,
             session,
+            till,
         ],
     )
+
+
+async def a_channel(database: Database, actor: Actor, secrets: Secrets) -> ChannelConnection:
+    """A provider at an address where nobody is: the one of its kind, connected (again)."""
+    settings = {"baseUrl": NOBODY, "apiToken": "a token", "callbackSecret": "a secret"}
+
+    async def work(tx: Transaction) -> ChannelConnection:
+        known = await connection_of_kind(tx, ChannelKind.SEVEN_LOC)
+        id = known.id if known else new_id("chn")
+        sealed = seal_settings(secrets, id, settings)
+        if known is not None:
+            return await tx.change(known, settings=sealed, disconnected_at=None)
+        made = ChannelConnection(
+            id=id,
+            business_id=actor.business_id,
+            kind=ChannelKind.SEVEN_LOC,
+            settings=sealed,
+            connected_at=NOW,
+        )
+        await tx.add(made)
+        return made
+
+    return await database.write(actor.business_id, work)
 
 
 async def a_session(database: Database, actor: Actor, secrets: Secrets) -> Session:

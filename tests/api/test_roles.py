@@ -1,11 +1,14 @@
 """Who may do what: every mutation, every role, and nothing changed where it was denied."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from graphql import GraphQLSchema
 
 from clients import Client
+from fakes.providers import serving
+from fakes.seven_loc import SevenLoc
 from models import Mode, Role
 from samples import NOBODY, Things, an_endpoint, arguments, document, things_of
 from schema.operation import operations
@@ -55,6 +58,7 @@ MAY: dict[str, set[Role]] = {
     "updateCardTemplate": {OWNER, MANAGER},
     "publishCardTemplate": {OWNER, MANAGER},
     "archiveCardTemplate": {OWNER, MANAGER},
+    "setJoinPage": {OWNER, MANAGER},
     "createCampaign": {OWNER, MANAGER},
     "cancelCampaign": {OWNER, MANAGER},
     "importCardTemplate": {OWNER, MANAGER},
@@ -64,6 +68,13 @@ MAY: dict[str, set[Role]] = {
     "deleteCard": {OWNER, MANAGER},
     "mergeCustomers": {OWNER, MANAGER},
     "importCustomers": {OWNER, MANAGER},
+    # Connectors.
+    "connectPointOfSale": {OWNER, MANAGER},
+    "testPointOfSale": {OWNER, MANAGER},
+    "disconnectPointOfSale": {OWNER, MANAGER},
+    "connectChannel": {OWNER, MANAGER},
+    "testChannel": {OWNER, MANAGER},
+    "disconnectChannel": {OWNER, MANAGER},
     # The test clock.
     "advanceTestClock": {OWNER, MANAGER},
     # Business settings, staff, API keys, erasure.
@@ -170,8 +181,16 @@ async def test_whoever_may_is_not_forbidden(house: Any, schema: GraphQLSchema) -
     assert faults == {}
 
 
+@pytest.fixture
+async def provider() -> AsyncIterator[SevenLoc]:
+    """Whom a channel is connected to."""
+    fake = SevenLoc()
+    async with serving(fake):
+        yield fake
+
+
 async def test_an_owners_samples_succeed_and_repeats_tell_the_same(
-    open_house: Any, schema: GraphQLSchema
+    open_house: Any, schema: GraphQLSchema, provider: SevenLoc
 ) -> None:
     """Every mutation once for real, and once more with its key: but for secrets, the same."""
     house = await open_house(mode=Mode.TEST)
@@ -182,6 +201,8 @@ async def test_an_owners_samples_succeed_and_repeats_tell_the_same(
         if name == "reverseRedemption":
             redeem = asked_of(schema, "redeemVoucher", things)
             await house.owner.do(document(schema, "Mutation.redeemVoucher", 1), redeem)
+        if name == "connectChannel":
+            asked["input"] |= {"kind": "SEVEN_LOC", "settings": provider.settings}
         asked["input"]["idempotencyKey"] = "once"
         first, repeat = [
             (await house.owner.do(document(schema, f"Mutation.{name}", 2), asked))[name]

@@ -325,7 +325,9 @@ def test_every_table_that_may_hold_a_person_is_told_or_said_to_hold_nothing() ->
     assert set(HELD) & set(HOLDS_NOTHING) == set()
     assert suspicious - set(HELD) <= {
         "business", "campaign", "card_template", "import_job", "location", "lottery_variant",
-        "notice", "staff", "upload_chunk", "webhook_endpoint", "api_key", "session",
+        "notice", "point_of_sale", "staff", "upload_chunk", "webhook_endpoint", "api_key",
+        "session",
+        "deployment_key",
     }  # fmt: skip
 
 
