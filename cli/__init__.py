@@ -12,6 +12,7 @@ from cli.events import events_app
 from cli.keys import keys_app, staff_app
 from cli.listen import listen
 from cli.lottery import verify_draw
+from cli.mcp import mcp
 from cli.schema import schema_app
 from cli.secret_keys import secrets_app
 from cli.serve import db_app, serve, worker
@@ -24,7 +25,7 @@ app = typer.Typer(
 )
 for _command in (
     serve, worker, demo, listen, check_deliveries, verify_draw, audit, backup, restore, verify,
-    doctor,
+    doctor, mcp,
 ):  # fmt: skip
     app.command()(_command)
 for _name, _group in {

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from documented import is_documented
 from events import event_types
 from factories import NOW, a_business
 from models import Mode
@@ -165,6 +166,8 @@ class Cafe:
         assert node["en"] == _wire(en)
         assert node["id_"] == _wire(id_)
         assert (node["data_en"], node["data_id"]) == (en, id_)
+        assert is_documented(en)
+        assert is_documented(id_, "ID")
         assert {name: node[name] for name in shown} == shown
         self._shares(node, en)
         return json.loads(node["id_"])
