@@ -124,6 +124,17 @@ async def test_a_new_endpoint_has_working_defaults(perform: Perform, cafe: Any) 
     assert made.signing_secret.startswith("whsec_")
 
 
+@pytest.mark.parametrize(("path", "goes"), [("standard/1/abc/", True), ("catch/1/abc/", False)])
+async def test_an_endpoint_that_a_zap_made_goes_with_it_and_a_catch_hook_does_not(
+    perform: Perform, path: str, goes: bool
+) -> None:
+    url = f"https://hooks.zapier.com/hooks/{path}"
+
+    made = await perform(create_webhook_endpoint, CreateWebhookEndpointInput(url=url))
+
+    assert made.endpoint.is_rest_hook is goes
+
+
 async def test_secrets_and_headers_are_stored_encrypted(perform: Perform, cafe: Any) -> None:
     headers = [HeaderInput(name="X-Token", value="canary-7")]
 
