@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from core.guard import _SERVICES
 from db.migrate import upgrade
 
 T = TypeVar("T")
@@ -206,6 +207,8 @@ _OWN_PORTS = _ports()
 def free_port() -> int:
     """A port nobody listens on."""
     for port in _OWN_PORTS:
+        if port in _SERVICES:  # no webhook may go there, wherever it listens
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

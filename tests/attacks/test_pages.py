@@ -40,7 +40,7 @@ async def test_what_people_typed_is_text_on_every_page(open_house: Any) -> None:
         assert answer.status in (200, 404)
         assert (answer.status == 404) == ("x" * 20 in path or "ABCDEFGHJKMN" in path)
         assert answer.status == 404 or "&lt;script&gt;" in text, path
-        assert "<script" not in text
+        assert text.count("<script") == text.count('<script src="../push.js" defer>')
         assert "<img src=x" not in text
         assert "49" not in text.replace(card.token, "").replace(code.code, "") or "{{7*7}}" in text
         assert "evil.example" not in text

@@ -137,6 +137,11 @@ RELAY = Judge(
     "test_schema.py",
     npm=("relay-compiler",),
 )
+ESLINT_EXEMPT = (
+    'Field "channel" starts with the name of the parent type "Channel"',
+    'Field "saleId" starts with the name of the parent type "Sale"',
+)
+"""The contract names the first; the second is the till's own id, beside our `id`."""
 ESLINT = Judge(
     "graphql-eslint",
     "the rules it recommends and its rules for Relay, and a description for everything",
@@ -150,6 +155,10 @@ ESLINT = Judge(
         (
             "`relay-edge-types`: lists of anything but edges, and edges of what is no Node",
             "pages have `nodes` too; deliveries and rows of an import are read with their owner",
+        ),
+        (
+            "`no-typename-prefix`: `Channel.channel` and `Sale.saleId`",
+            "the contract names the first; the second is the till's own id, beside our `id`",
         ),
         (
             "`relay-arguments`: both directions",
