@@ -10,10 +10,12 @@ import argparse
 import hashlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,9 @@ def _run_group(name: str, processes: int, *, again: bool) -> int:
             where = f"{mutant.file}:{mutant.lines[0]}"
             _OUT.write(f"{status}: {where}\n  - {mutant.before}\n  + {mutant.after}\n")
 
+    for mutant in [one for one in asked if not one.where and _breaks_our_rules(one)]:
+        tell(mutant, "killed", "bin/rules.py")
+        asked.remove(mutant)
     apart = [mutant for mutant in asked if mutant.where in group.at_import]
     driver = Driver(ROOT, [one for one in asked if one not in apart], processes, tell)
     tests = [test for test in group.tests if (ROOT / test).exists()]
@@ -116,6 +121,16 @@ def _run_group(name: str, processes: int, *, again: bool) -> int:
     left = sum(one["status"] not in ("killed", "timeout") for one in told.values())
     sys.stderr.write(f"{name}: {left} left, {time.monotonic() - began:.0f} s\n")
     return 0
+
+
+def _breaks_our_rules(mutant: Mutant) -> bool:
+    """Whether bin/rules.py refuses it: a statement that no longer names its business."""
+    return any(_our_rules()["problems"](mutant.source, mutant.file))
+
+
+@cache
+def _our_rules() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "bin" / "rules.py"))
 
 
 def _run_fresh(mutant: Mutant, tests: list[str]) -> tuple[str, str]:

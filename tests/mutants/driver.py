@@ -26,6 +26,7 @@ from generation import Mutant
 from patching import Functions, NeedsFreshImport, apply, used_by
 
 SURVIVED, KILLED, FRESH = 0, 1, 3
+_MOST_SECONDS = 120
 _MOST_TESTS = 60
 """A mutant meets so many tests at most: the quickest that reach it."""
 
@@ -139,7 +140,8 @@ class Driver:
                     self._tell(mutant, "untested", "")
                     continue
                 folder = folders.pop()
-                until = time.monotonic() + 15 + 6 * sum(test.seconds for test in tests)
+                patience = 15 + 6 * sum(test.seconds for test in tests)
+                until = time.monotonic() + min(patience, _MOST_SECONDS)
                 items = [test.item for test in tests]
                 if (child := os.fork()) == 0:
                     self._test_in_a_child(session, mutant, items, folder)

@@ -23,6 +23,38 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
         r'XXXX"|or 444\)',
         "a URL that passed `check_url` has a host, and https has a port",
     ),
+    (
+        "execution/cost.py",
+        "limit_headers",
+        r"(?s)→.*\"(ratelimit|RATELIMIT|retry-after|RETRY-AFTER)",
+        "names of headers have no case",
+    ),
+    ("resolvers/callers.py", "secret_of", r"→.*(authorization|AUTHORIZATION)", "read in any case"),
+    (
+        "services/throttles.py",
+        "begin",
+        r"zip\(tries, keys, (strict=(None|False))?\)",
+        "there is a key for each of them, made a line above",
+    ),
+    ("services/guesses.py", "Guesses.__init__", r'"misses".*→', "a bucket's name is told nobody"),
+    (
+        "services/throttles.py",
+        "",
+        r"UtcTimestamp\(\)",
+        "SQLAlchemy takes the type from the column that it is compared with or put into",
+    ),
+    (
+        "services/access_tokens.py",
+        "",
+        r"_NOW = param",
+        "SQLAlchemy takes the type from the column that it is compared with",
+    ),
+    (
+        "services/access.py",
+        "",
+        r"→ \.join\(Business, (None)?\)",
+        "SQLAlchemy joins by the same foreign key if none is told",
+    ),
 )
 """File, function, a pattern of `before → after`, and why it is the same."""
 

@@ -35,6 +35,7 @@ Found on {date} with Python {python} and mutmut {mutmut}, on SQLite, by:
   ever written into the tree: a process that has imported everything is forked for each mutant.
 - A mutant meets the tests that reach its line, the quickest first, at most 60: fast tests, in one
   process, on SQLite. The whole suite, with PostgreSQL, real processes and the judges, kills more.
+  A statement that no longer names its business is killed by `bin/rules.py`, as in every check.
 - Left out: the wording of sentences, type annotations, the fields of classes (the schema and the
   tables are made of them), `len` and `isinstance`, `cast`, loggers, and decorators themselves.
 - No mutant is sampled: all of a file's are run. Killed counts mutants that a test failed on, and

@@ -90,6 +90,8 @@ GROUPS: dict[str, Group] = {
             "tests/api/test_errors.py",
             "tests/api/test_offline.py",
             "tests/api/test_time.py",
+            "tests/events",
+            "tests/attacks/test_apart.py",
         ),
     ),
 }
