@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -453,12 +453,14 @@ class GraphQLView(GraphQL[Context, None]):
 async def _end_of_rights(context: Context, secret: str | None) -> None:
     """Wait until the caller's key, session or staff lost its rights; told within a second."""
     deployment, changed = context.deployment, asyncio.Event()
+    asked_at = deployment.clock.now()
     with deployment.stream.watch_access(context.actor.business_id, changed.set):
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_until_an_end(context)):
+                async with asyncio.timeout(_until_an_end(context, asked_at)):
                     await changed.wait()
             changed.clear()
+            asked_at = deployment.clock.now()
             try:
                 actor = await caller_of(deployment, secret)
             except Exception:  # noqa: BLE001 -- a database that is away is asked again
@@ -470,13 +472,16 @@ async def _end_of_rights(context: Context, secret: str | None) -> None:
             context.caller = actor
 
 
-def _until_an_end(context: Context) -> float | None:
-    """Seconds until the caller's key or session ends by itself, None if it does not."""
+def _until_an_end(context: Context, asked_at: datetime) -> float | None:
+    """Seconds until the caller's key or session ends by itself, None if it does not.
+
+    One that ended since its rights were asked for ends at once: nobody else tells of it.
+    """
     now, actor = context.deployment.clock.now(), context.actor
     key, session = actor.api_key, actor.session
     ends = [key.expires_at, key.former_until] if key else [session.expires_at] if session else []
     ends += [actor.token.expires_at] if actor.token else []
-    left = [(end - now).total_seconds() for end in ends if end is not None and end > now]
+    left = [max(0.0, (end - now).total_seconds()) for end in ends if end and end > asked_at]
     return min(left, default=None)
 
 

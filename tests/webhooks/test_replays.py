@@ -154,8 +154,9 @@ async def test_a_part_of_the_log_is_sent_once_more(
     assert (asked.status, asked.total, asked.sent) == (ReplayStatus.RUNNING, 3, 0)
     assert (ended.status, ended.total, ended.sent, ended.failed) == (ReplayStatus.DONE, 3, 3, 0)
     assert ended.finished_at is not None
-    assert receiver.ids == [row.id for row in rows]
-    assert [got.body.decode() for got in receiver.got] == [row.body for row in rows]
+    # Several are under way at once: the endpoint asked for no order.
+    assert {got.id: got.body.decode() for got in receiver.got} == {row.id: row.body for row in rows}
+    assert len(receiver.got) == 3
     assert {got.headers["webhook-attempt-kind"] for got in receiver.got} == {"replay"}
     assert not any("webhook-previous-id" in got.headers for got in receiver.got)
     attempts = await cafe.attempts()
