@@ -42,7 +42,7 @@ async def test_what_people_typed_is_text_on_every_page(open_house: Any) -> None:
         assert answer.status == 404 or "&lt;script&gt;" in text, path
         assert text.count("<script") == text.count('<script src="../push.js" defer>')
         assert "<img src=x" not in text
-        assert "49" not in text.replace(card.token, "").replace(code.code, "") or "{{7*7}}" in text
+        assert answer.status == 404 or "{{7*7}}" in text, path
         assert "evil.example" not in text
         assert "evil.example" not in str(headers)
         assert "default-src 'none'" in headers["content-security-policy"]
