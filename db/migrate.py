@@ -21,7 +21,10 @@ def upgrade(url: str) -> None:
     if is_current(url):
         return
     if url.startswith("sqlite:///"):
-        with _alone(Path(url.removeprefix("sqlite:///")).parent):
+        path = Path(url.removeprefix("sqlite:///"))
+        with _alone(path.parent):
+            # It holds personal data: nobody else on this machine is to read it.
+            path.touch(mode=0o600)
             command.upgrade(_config(url), "head")
     else:
         command.upgrade(_config(url), "head")

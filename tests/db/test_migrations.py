@@ -1,10 +1,12 @@
 """The migrations make what the models say, and can be run by several at once."""
 
 import asyncio
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine
@@ -61,6 +63,13 @@ def test_upgrading_twice_changes_nothing(settings: Settings) -> None:
     upgrade(settings.database)
 
     assert differences(settings.database) == []
+
+
+@pytest.mark.on("sqlite")
+def test_a_new_file_is_for_nobody_else_to_read(tmp_path: Path) -> None:
+    _upgrade_elsewhere(f"sqlite:///{tmp_path / 'cafe.db'}")
+
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("cafe.db*")} == {0o600}
 
 
 def _upgrade_elsewhere(url: str) -> None:
