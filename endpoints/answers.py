@@ -1,13 +1,13 @@
 """Answers of the plain routes: JSON, also where something goes wrong."""
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from core.errors import Code, Denied, Overloaded, RateLimited, Refused
@@ -76,6 +76,38 @@ def telling(
             return problem(error.status, "BAD_REQUEST", str(error))
 
     return answer
+
+
+async def pieces_of(request: Request, most: int, what: str) -> AsyncIterator[bytes]:
+    """The body, which is `what`, as it comes: what its sender says of its length is not believed.
+
+    BadRequest with 413 where it has more than `most` bytes, with 400 where it breaks off.
+    """
+    size = 0
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > most:
+                raise BadRequest(413, f"{what} has at most {most} bytes.")
+            yield piece
+    except ClientDisconnect:
+        raise BadRequest(400, f"{what} did not come in whole.") from None
+
+
+async def body_of(request: Request, most: int, what: str) -> bytes:
+    """The whole body; BadRequest as with pieces_of."""
+    return b"".join([piece async for piece in pieces_of(request, most, what)])
+
+
+async def object_of(request: Request, most: int, what: str) -> dict[str, Any]:
+    """The body, as body_of has it, that is a JSON object; BadRequest with 400 for any other."""
+    try:
+        said = orjson.loads(await body_of(request, most, what))
+    except orjson.JSONDecodeError:
+        raise BadRequest(400, "The body is not JSON.") from None
+    if not isinstance(said, dict):
+        raise BadRequest(400, f"{what} is an object.")
+    return said
 
 
 async def no_route(_: Request, error: Exception) -> Response:

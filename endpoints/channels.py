@@ -3,13 +3,13 @@
 What is unknown and what is forged are answered alike, and counted against the address.
 """
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from core.errors import Unauthenticated
 from core.ids import is_id
 from db import Transaction
-from endpoints.answers import HEADERS, BadRequest, json_answer, telling
+from endpoints.answers import HEADERS, BadRequest, body_of, json_answer, telling
 from integrations.channels.seam import (
     Callback,
     ChannelProvider,
@@ -49,7 +49,7 @@ async def hear_channel(request: Request) -> Response:
         method=request.method,
         headers={name.lower(): value for name, value in request.headers.items()},
         query=dict(request.query_params),
-        body=await _body(request),
+        body=await body_of(request, BODY_LIMIT, "A callback"),
     )
     try:
         heard = provider.hear(callback)
@@ -104,15 +104,3 @@ async def _unknown(request: Request, deployment: Deployment) -> Unauthenticated:
     client = request.client
     await charge_stranger(Context(deployment, remote_address=client.host if client else ""))
     return Unauthenticated("This call is not signed by a provider we know.")
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                raise BadRequest(413, f"A callback has at most {BODY_LIMIT} bytes.")
-    except ClientDisconnect:
-        raise BadRequest(400, "The body was cut.") from None
-    return bytes(body)

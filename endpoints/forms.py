@@ -2,10 +2,10 @@
 
 from urllib.parse import parse_qsl
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from core.errors import Invalid
-from endpoints.answers import BadRequest
+from endpoints.answers import BadRequest, body_of
 
 _MOST_BYTES = 10_000
 _MOST_FIELDS = 20
@@ -16,16 +16,12 @@ async def form_of(request: Request) -> dict[str, str]:
     """The fields of a form, the last of each name; BadRequest for what no form of ours sends."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _KIND:
         raise BadRequest(415, "Send the form of the page.")
-    body = bytearray()
+    body = await body_of(request, _MOST_BYTES, "A form")
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MOST_BYTES:
-                raise BadRequest(413, f"A form has at most {_MOST_BYTES} bytes.")
         fields = parse_qsl(
             body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
         )
-    except (ValueError, ClientDisconnect):
+    except ValueError:
         raise BadRequest(400, "The form cannot be read.") from None
     return dict(fields)
 

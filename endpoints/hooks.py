@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from core.errors import Invalid, NotFound
 from core.ids import Id, is_id
-from endpoints.answers import HEADERS, BadRequest, answering, json_answer
+from endpoints.answers import HEADERS, answering, json_answer, object_of
 from events import event_types, payload
 from events.log import sample_body
 from events.vocabulary import EVENTS, type_named
@@ -35,7 +34,7 @@ async def create_hook(request: Request, context: Context) -> Response:
     201 with the id to unsubscribe by and the signing secret, which is shown this once.
     """
     deployment = context.deployment
-    said = await _json_of(request, deployment.settings.body_bytes)
+    said = await object_of(request, deployment.settings.body_bytes, "A request")
     allow_insecure = deployment.settings.allow_insecure_webhooks
     asked = CreateWebhookEndpointInput(
         idempotency_key=request.headers.get("idempotency-key"),
@@ -93,21 +92,6 @@ async def sample_hook(request: Request, context: Context) -> Response:
     body = sample_body(event_types()[name], business.id, context.now)
     text = payload(body, vocabulary or business.vocabulary)
     return Response(f"[{text}]", media_type="application/json", headers=HEADERS)
-
-
-async def _json_of(request: Request, most: int) -> dict[str, Any]:
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most:
-                raise BadRequest(413, f"A request has at most {most} bytes.")
-        said = orjson.loads(body)
-    except (orjson.JSONDecodeError, ClientDisconnect):
-        raise BadRequest(400, "The body is not JSON.") from None
-    if not isinstance(said, dict):
-        raise BadRequest(400, 'The body is an object, such as {"url": "https://…"}.')
-    return said
 
 
 def _text(told: Any, name: str) -> str:

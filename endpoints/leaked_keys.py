@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from core.errors import Unauthenticated
-from endpoints.answers import BadRequest, json_answer, telling
+from endpoints.answers import BadRequest, body_of, json_answer, telling
 from resolvers.charges import charge_stranger
 from resolvers.context import Context, Deployment
 from services.leaked_keys import disable_leaked
@@ -35,7 +35,7 @@ async def take_leaked_keys(request: Request) -> Response:
     await charge_stranger(context)
     identifier = _header(request, "github-public-key-identifier")
     signature = _header(request, "github-public-key-signature")
-    body = await _body(request)
+    body = await body_of(request, MOST_BYTES, "A report")
     if not await deployment.scanner.has_signed(body, identifier, signature):
         raise Unauthenticated(_NOT_SIGNED)
     return json_answer([await _label(deployment, one) for one in _findings(body)], 200)
@@ -59,18 +59,6 @@ def _header(request: Request, name: str) -> str:
     if len(told) != 1 or len(told[0]) > _LONGEST:
         raise Unauthenticated(_NOT_SIGNED)
     return told[0]
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MOST_BYTES:
-                raise BadRequest(413, f"A report has at most {MOST_BYTES} bytes.")
-    except ClientDisconnect:
-        raise BadRequest(400, "The report did not come in whole.") from None
-    return bytes(body)
 
 
 def _findings(body: bytes) -> list[dict[str, Any]]:

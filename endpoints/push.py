@@ -4,12 +4,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from core.errors import LimitReached, Refused
-from endpoints.answers import HEADERS, BadRequest, problem
+from endpoints.answers import HEADERS, BadRequest, object_of, problem
 from models import Actor, Business, Card
 from resolvers.context import Deployment
 from services.contacts import subscribe_push, unsubscribe_push
@@ -81,18 +80,7 @@ async def _said(request: Request) -> dict[str, Any]:
     # Only a script of our own page sends this type without asking first.
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise BadRequest(415, "Send the subscription as JSON.")
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MOST_BYTES:
-                raise BadRequest(413, f"A subscription has at most {_MOST_BYTES} bytes.")
-        said = orjson.loads(body)
-    except (orjson.JSONDecodeError, ClientDisconnect):
-        raise BadRequest(400, "The body is not JSON.") from None
-    if not isinstance(said, dict):
-        raise BadRequest(400, "This is no subscription of a browser.")
-    return said
+    return await object_of(request, _MOST_BYTES, "A subscription")
 
 
 @cache

@@ -8,13 +8,13 @@ from functools import wraps
 from math import ceil
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from core.errors import Code, Overloaded, RateLimited, Unauthenticated
 from core.ids import is_id, prefix_of
 from db import Transaction
-from endpoints.answers import HEADERS, BadRequest, json_answer, problem
+from endpoints.answers import HEADERS, BadRequest, body_of, json_answer, problem
 from integrations.tills import (
     Call,
     Installed,
@@ -138,20 +138,12 @@ async def authorized(request: Request) -> Response:
 
 async def _verified(request: Request, deployment: Deployment) -> tuple[Connection, Business, Call]:
     """Whose call it is, proven. Unauthenticated for anybody else; RateLimited after too many."""
-    body = bytearray()
-    try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > BODY_LIMIT:
-                raise BadRequest(413, f"A call has at most {BODY_LIMIT} bytes.")
-    except ClientDisconnect:
-        raise BadRequest(400, "The body broke off.") from None
     query = f"?{request.url.query}" if request.url.query else ""
     call = Call(
         method=request.method,
         url=f"{deployment.settings.url}{request.url.path}{query}",
         headers={name.lower(): text for name, text in request.headers.items()},
-        body=bytes(body),
+        body=await body_of(request, BODY_LIMIT, "A call"),
     )
     async with deployment.guesses.guess([_key(request, deployment)]) as guess:
         guess.is_miss = True

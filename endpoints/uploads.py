@@ -6,11 +6,11 @@ import re
 from collections.abc import AsyncIterator
 from tempfile import SpooledTemporaryFile
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from core.errors import Invalid
-from endpoints.answers import BadRequest, answering, json_answer
+from endpoints.answers import BadRequest, answering, json_answer, pieces_of
 from models import Upload
 from models.imports import PICTURES
 from resolvers.context import Context, Deployment
@@ -72,7 +72,7 @@ async def show_image(request: Request) -> Response:
 
 
 async def _take(request: Request, context: Context) -> Upload:
-    pieces = _limited(request)
+    pieces = pieces_of(request, MOST_BYTES, "A file")
     head = bytearray()
     async for piece in pieces:
         head += piece
@@ -93,19 +93,6 @@ async def _take(request: Request, context: Context) -> Upload:
             kept.seek(0)
             drawn = await asyncio.to_thread(drawn_again, kept.read(), media_type)
     return await store_file(database, actor, _one(drawn), media_type, now, is_public=True)
-
-
-async def _limited(request: Request) -> AsyncIterator[bytes]:
-    """The body, as it comes, to 20 MB: what its sender says of its length is not believed."""
-    size = 0
-    try:
-        async for piece in request.stream():
-            size += len(piece)
-            if size > MOST_BYTES:
-                raise BadRequest(413, f"A file has at most {MOST_BYTES // 2**20} MB.")
-            yield piece
-    except ClientDisconnect:
-        raise BadRequest(400, "The file did not come in whole.") from None
 
 
 async def _joined(head: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
