@@ -20,7 +20,8 @@ class Provider:
 
     url: str = ""
     mood: str = "good"
-    """`good`, `too much`, `busy`, `broken`, `closed to us` or `silent`."""
+    """`good`, `too much`, `busy`, `broken`, `closed to us` or `silent`; or `broken after it was
+    taken` or `broken, then closed to us`, the first time."""
     refused: set[str] = field(default_factory=set)
     asked: int = 0
     """How many requests to send it had."""
@@ -44,8 +45,16 @@ class Provider:
             await self.speaks.wait()
         if self.mood == "too much":
             return self.too_much()
-        status = {"busy": 503, "broken": 500, "closed to us": 401}.get(self.mood)
+        mood = self.mood
+        if mood == "broken, then closed to us":
+            mood = "broken" if self.asked == 1 else "closed to us"
+        status = {"busy": 503, "broken": 500, "closed to us": 401}.get(mood)
         return None if status is None else JSONResponse({}, status_code=status)
+
+    def spoiled(self, answer: Response) -> Response:
+        """An answer as it arrives; in one mood, the first one does not."""
+        is_spoiled = self.mood == "broken after it was taken" and len(self.got) == self.asked == 1
+        return JSONResponse({}, status_code=500) if is_spoiled else answer
 
     def too_much(self) -> Response:
         """How it says that it gets too many."""
@@ -57,15 +66,17 @@ class Provider:
 async def serving(provider: Provider) -> AsyncIterator[None]:
     """Run one for as long as the block lasts."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as door:
+        # Without, each answer waits 40 ms for an ACK.
+        door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         provider.url = f"http://127.0.0.1:{door.getsockname()[1]}"
 
         async def take(request: Request) -> Response:
             try:
-                return await provider.take(request)
+                return provider.spoiled(await provider.take(request))
             except ClientDisconnect:
                 return Response(status_code=400)
 
-        methods = ["GET", "POST", "PUT", "DELETE"]
+        methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
         app = Starlette(routes=[Route("/{path:path}", take, methods=methods)])
         host = _Quiet(uvicorn.Config(app, log_config=None, lifespan="off"))
         task = asyncio.create_task(host.serve(sockets=[door]))
@@ -74,11 +85,19 @@ async def serving(provider: Provider) -> AsyncIterator[None]:
         finally:
             provider.speaks.set()
             host.should_exit = host.force_exit = True
+            host.is_over.set()
             await task
 
 
 class _Quiet(uvicorn.Server):
-    """A server that leaves signals to whoever runs the tests."""
+    """A server that leaves signals to whoever runs the tests, and ends as soon as it may."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_over = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.is_over.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
