@@ -20,6 +20,8 @@ class NoticeKind(StrEnum):
     API_KEY_CHANGED: somebody generated, regenerated or deleted an API key.
     ENDPOINT_CHANGED: somebody made, changed or deleted a webhook endpoint, or its signing secret.
     API_KEY_LEAKED: an API key was found in public; its secret opens no door any more.
+    POINT_OF_SALE_CHANGED: somebody connected, changed or disconnected a till.
+    CHANNEL_CHANGED: somebody connected, changed or disconnected a provider of messages.
     """
 
     ENDPOINT_FAILING = "endpoint_failing"
@@ -29,6 +31,8 @@ class NoticeKind(StrEnum):
     API_KEY_CHANGED = "api_key_changed"
     ENDPOINT_CHANGED = "endpoint_changed"
     API_KEY_LEAKED = "api_key_leaked"
+    POINT_OF_SALE_CHANGED = "point_of_sale_changed"
+    CHANNEL_CHANGED = "channel_changed"
 
 
 class Agenda(Row, table=True):

@@ -26,6 +26,7 @@ def _secrets(context: Context) -> dict[str, Any]:
 
 
 connect_point_of_sale = performs(points_of_sale.connect_point_of_sale, _secrets)
+update_point_of_sale = performs(points_of_sale.update_point_of_sale, _secrets)
 
 
 @resolves(points_of_sale.test_point_of_sale)

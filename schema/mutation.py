@@ -100,6 +100,9 @@ class Mutation:
     cancel_campaign = mutation(campaigns.cancel_campaign)
 
     connect_point_of_sale = mutation(points_of_sale.connect_point_of_sale)
+    update_point_of_sale = mutation(
+        points_of_sale.update_point_of_sale, input=updates.UpdatePointOfSaleInput
+    )
     test_point_of_sale = mutation(points_of_sale.test_point_of_sale)
     disconnect_point_of_sale = mutation(points_of_sale.disconnect_point_of_sale)
 

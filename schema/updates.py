@@ -17,6 +17,7 @@ from services.card_templates import (
     GoalInput,
     LimitsInput,
 )
+from services.points_of_sale import SettingsDocument
 from services.vouchers import ValidityInput
 from services.webhook_endpoints import HeaderInput
 
@@ -121,6 +122,23 @@ class UpdateCardTemplateInput:
     limits: Annotated[Maybe[LimitsInput | None], Doc("How fast a card may fill; null for none.")]
     auto_play: Annotated[Maybe[bool], Doc("Play lottery tickets as soon as they are won.")]
     design: Annotated[Maybe[Design | None], Doc("The look: a document of the designer's own.")]
+    idempotency_key: Key = None
+
+
+@partial
+class UpdatePointOfSaleInput:
+    """The fields of a point of sale to change."""
+
+    id: Annotated[Id, Doc("The point of sale's id.")]
+    name: Annotated[Maybe[str], Doc("What people call it, at most 200 characters.")]
+    location_id: Annotated[Maybe[Id], Doc("Where its sales happen.")]
+    template_id: Annotated[
+        Maybe[Id], Doc("The published card template whose cards it stamps from now on.")
+    ]
+    settings: Annotated[
+        Maybe[SettingsDocument],
+        Doc("Only the settings that change; null takes one away, those left out stay as they are."),
+    ]
     idempotency_key: Key = None
 
 

@@ -211,6 +211,8 @@ class Cashier(Sweeper):
 
             async def work(tx: Transaction) -> None:
                 known = await live_point(tx, point.id)
+                if known.settings != point.settings:
+                    return  # changed meanwhile: it is set up anew
                 if problem is None:
                     await now_well(tx, known, now)
                 elif known.status is PointOfSaleStatus.PENDING:

@@ -40,6 +40,8 @@ SUBJECTS = {
     NoticeKind.API_KEY_CHANGED: "an API key was changed",
     NoticeKind.ENDPOINT_CHANGED: "a webhook endpoint was changed",
     NoticeKind.API_KEY_LEAKED: "an API key was found in public",
+    NoticeKind.POINT_OF_SALE_CHANGED: "a point of sale was changed",
+    NoticeKind.CHANNEL_CHANGED: "a channel was changed",
 }
 
 log = structlog.get_logger("stampwire.notices")

@@ -1,4 +1,4 @@
-"""What owners are told of who gets in and where events go: sign-ins, keys, webhook endpoints."""
+"""What owners are told of who gets in, where events go, and what is connected."""
 
 import re
 from datetime import datetime, timedelta
@@ -9,7 +9,17 @@ from sqlmodel import col, select
 from core.clock import wire_time
 from core.ids import new_id
 from db import BUSINESS, Query, Transaction, param, query
-from models import Actor, ApiKey, Notice, NoticeKind, Staff, WebhookEndpoint
+from models import (
+    Actor,
+    ApiKey,
+    ChannelConnection,
+    Notice,
+    NoticeKind,
+    PointOfSale,
+    Staff,
+    WebhookEndpoint,
+    one_line,
+)
 from models.base import UtcTimestamp
 from services.places import Place
 from webhooks.notices import name_of
@@ -67,6 +77,26 @@ async def tell_of_endpoint(
     """Somebody did something with a webhook endpoint, such as `deleted`."""
     message = f"The webhook endpoint {name_of(endpoint)} was {what} by {_who(actor)}."
     await _tell(tx, endpoint.business_id, NoticeKind.ENDPOINT_CHANGED, endpoint.id, message, at)
+
+
+async def tell_of_till(
+    tx: Transaction, actor: Actor, point: PointOfSale, what: str, at: datetime
+) -> None:
+    """Somebody did something with a point of sale, such as `connected`."""
+    kind = NoticeKind.POINT_OF_SALE_CHANGED
+    message = f'The point of sale "{point.name}" ({point.kind}) was {what} by {_who(actor)}.'
+    await _tell(tx, point.business_id, kind, point.id, message, at)
+
+
+async def tell_of_channel(
+    tx: Transaction, actor: Actor, connection: ChannelConnection, what: str, at: datetime
+) -> None:
+    """Somebody did something with a channel, such as `connected`."""
+    name = one_line(str(connection.facts.get("name") or ""))[:100]
+    called = f'{connection.kind.name} "{name}"' if name else connection.kind.name
+    message = f"The channel {called} was {what} by {_who(actor)}."
+    kind = NoticeKind.CHANNEL_CHANGED
+    await _tell(tx, connection.business_id, kind, connection.id, message, at)
 
 
 async def _tell(

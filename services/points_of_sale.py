@@ -1,4 +1,4 @@
-"""Points of sale: connected, tested and disconnected."""
+"""Points of sale: connected, changed, tested and disconnected."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, update
 from sqlmodel import col, select
 
-from core.errors import Invalid, LimitReached
+from core.errors import Invalid, LimitReached, NotFound
 from core.ids import Id, new_id
 from core.secrets import Secrets
 from db import BUSINESS, Query, Transaction, command, param, query
@@ -30,17 +30,33 @@ from models import Actor, Business, PointOfSale, PointOfSaleStatus, Sale, SaleSt
 from services.cards import published
 from services.locations import location_to_work_at
 from services.operation import MANAGERS, Input, Outcome, Shown, operation
+from services.owner_notices import tell_of_till
 from services.sale_refs import live_point
 from services.text import short_text
 
 MOST_POINTS = 100
 MOST_SETTINGS = 10_000
+_WORTH_TELLING = {
+    "name": "name",
+    "location_id": "location",
+    "template_id": "card template",
+    "settings": "settings",
+}
 SettingsDocument = NewType("SettingsDocument", dict[str, Any])
 
 _COUNT = query(
     select(func.count())
     .select_from(PointOfSale)
     .where(col(PointOfSale.business_id) == BUSINESS, col(PointOfSale.disconnected_at).is_(None))
+)
+_LOCKED = query(
+    select(PointOfSale)
+    .where(
+        col(PointOfSale.business_id) == BUSINESS,
+        col(PointOfSale.id) == param("id"),
+        col(PointOfSale.disconnected_at).is_(None),
+    )
+    .with_for_update()
 )
 _OF_ACCOUNT = query(
     select(PointOfSale).where(
@@ -97,8 +113,8 @@ class DisconnectPointOfSaleInput(Input):
 
 
 @dataclass(kw_only=True)
-class PointOfSaleConnected(Outcome):
-    """The point of sale; where its till signs with a secret we made, that secret."""
+class PointOfSaleOutcome(Outcome):
+    """The point of sale as it now is; where its till signs with a secret we made, that secret."""
 
     point_of_sale: PointOfSale | None = None
     signing_secret: Shown | None = None
@@ -152,7 +168,7 @@ async def connect_point_of_sale(
     now: datetime,
     *,
     secrets: Secrets,
-) -> PointOfSaleConnected:
+) -> PointOfSaleOutcome:
     """Connect a till: from then on its sales add stamps, each once.
 
     It is PENDING until it was authorised at `authorizeUrl` or set up at the till's side; where
@@ -188,7 +204,47 @@ async def connect_point_of_sale(
         created_by_id=actor.staff_id,
     )
     await tx.add(point)
-    return PointOfSaleConnected(
+    await tell_of_till(tx, actor, point, "connected", at)
+    return PointOfSaleOutcome(
+        point_of_sale=point, signing_secret=None if shown is None else Shown(shown)
+    )
+
+
+@operation(*MANAGERS)
+async def update_point_of_sale(
+    tx: Transaction, actor: Actor, given: Mapping[str, Any], now: datetime, *, secrets: Secrets
+) -> PointOfSaleOutcome:
+    """Change the given fields of a point of sale; its sales go on coming in.
+
+    Takes `id` and any of `name`, `location_id`, `template_id`, `settings`. Of the settings, those
+    that are given take the place of the former ones, null takes one away, and the others stay. Its
+    account stays: another one is another point of sale. A sale that waits is settled as things
+    stand then.
+    """
+    point = await tx.maybe(_LOCKED, id=given["id"])
+    if point is None:
+        raise NotFound("point of sale", "input", "id")
+    at = actor.business.real_time(now)
+    values: dict[str, Any] = {}
+    shown: str | None = None
+    if "name" in given:
+        values["name"] = short_text(given["name"] or "", "input", "name")
+    if "location_id" in given:
+        path = ("input", "locationId")
+        values["location_id"] = (await location_to_work_at(tx, given["location_id"], *path)).id
+    if "template_id" in given:
+        path = ("input", "templateId")
+        values["template_id"] = (await published(tx, given["template_id"], *path))[0].id
+    if "settings" in given:
+        changes, shown = _other_settings(point, actor.business, given["settings"], secrets, at)
+        values |= changes
+        await tx.run(_WAKE, id=point.id, at=at)
+    if values:
+        point = await tx.change(point, **values)
+        told_of = [word for word in _WORTH_TELLING if word in given]
+        words = ", ".join(_WORTH_TELLING[word] for word in told_of)
+        await tell_of_till(tx, actor, point, f"changed ({words})", at)
+    return PointOfSaleOutcome(
         point_of_sale=point, signing_secret=None if shown is None else Shown(shown)
     )
 
@@ -221,13 +277,15 @@ async def disconnect_point_of_sale(
     The stamps it gave stay, and so does what was made of its sales.
     """
     point = await live_point(tx, input.id, "input", "id")
+    at = actor.business.real_time(now)
     await tx.change(
         point,
         settings=None,
         next_set_up_at=None,
-        disconnected_at=actor.business.real_time(now),
+        disconnected_at=at,
         disconnected_by_id=actor.staff_id,
     )
+    await tell_of_till(tx, actor, point, "disconnected", at)
     return PointOfSaleDisconnected(deleted_id=point.id)
 
 
@@ -256,9 +314,9 @@ async def let_in(
     tx: Transaction, connection: Connection, installed: Installed, secrets: Secrets, at: datetime
 ) -> None:
     """Keep what the till gave us to let us in."""
-    settings = connection.settings.model_copy(update=dict(installed.settings))
     point = await live_point(tx, connection.point.id)
-    sealed = seal(secrets, point.id, settings)
+    known = Connection.of(point, secrets).settings
+    sealed = seal(secrets, point.id, known.model_copy(update=dict(installed.settings)))
     point = await tx.change(point, settings=sealed, status=PointOfSaleStatus.PENDING)
     await now_well(tx, point, at)
 
@@ -291,6 +349,38 @@ def callback_url(url: str, point: PointOfSale) -> str:
 def redirect_url(url: str, point: PointOfSale) -> str:
     """Where the till sends back the person who let us in."""
     return f"{callback_url(url, point)}/authorized"
+
+
+def _other_settings(
+    point: PointOfSale, business: Business, told: Any, secrets: Secrets, at: datetime
+) -> tuple[dict[str, Any], str | None]:
+    """The columns of a point of sale with these settings changed; and a secret to be shown."""
+    path = ("input", "settings")
+    try:
+        connection = Connection.of(point, secrets)
+    except ValueError:
+        message = "No secret key of this deployment opens its settings: connect it anew."
+        raise Invalid(message, *path) from None
+    till, former = connection.till, connection.settings
+    if not isinstance(told, dict):
+        raise Invalid("Settings are an object.", *path)
+    whole = former.model_dump(mode="json", by_alias=True) | told
+    left = {name: value for name, value in whole.items() if value is not None}
+    try:
+        settings, shown = till.changed(former, _settings_of(till, left), business)
+    except ValueError as error:
+        raise Invalid(str(error), *path) from None
+    if till.account_of(settings, point.id) != point.account:
+        raise Invalid("Another account is another point of sale: connect it.", *path)
+    is_ready = till.is_ready(settings) and not till.needs_set_up
+    values = {
+        "settings": seal(secrets, point.id, settings),
+        "status": PointOfSaleStatus.ACTIVE if is_ready else PointOfSaleStatus.PENDING,
+        "problem": None,
+        "next_set_up_at": at if till.needs_set_up else None,
+        "set_up_tries": 0,
+    }
+    return values, shown
 
 
 def _settings_of(till: Till[Any], told: Mapping[str, Any]) -> TillSettings:

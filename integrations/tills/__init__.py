@@ -179,6 +179,10 @@ class Till(ABC, Generic[S]):
         """The settings with what we make ourselves, and the secret that people are to be shown."""
         return settings, None
 
+    def changed(self, former: S, settings: S, business: Business) -> tuple[S, str | None]:  # noqa: ARG002
+        """As `prepared`, for settings that take the place of former ones."""
+        return self.prepared(settings, business)
+
     def is_ready(self, settings: S) -> bool:  # noqa: ARG002
         """Whether sales can come in with these settings, set-up aside."""
         return True

@@ -103,6 +103,13 @@ class Syrve(Till[SyrveSettings]):
         }
         return settings.model_copy(update=made), None
 
+    def changed(
+        self, former: SyrveSettings, settings: SyrveSettings, business: Business
+    ) -> tuple[SyrveSettings, str | None]:
+        """Syrve calls with the token it knows, until it was told of the change."""
+        made, shown = self.prepared(settings, business)
+        return made.model_copy(update={"auth_token": former.auth_token}), shown
+
     def verify(self, settings: SyrveSettings, call: Call, now: datetime) -> bool:  # noqa: ARG002
         told = call.headers.get("authorization", "")
         bare = told[7:] if told[:7].lower() == "bearer " else told

@@ -57,6 +57,7 @@ VERBS: dict[str, dict[str, str]] = {
         "archive a location": "archiveLocation",
         "import customers": "importCustomers",
         "connect a point of sale": "connectPointOfSale",
+        "change a point of sale": "updatePointOfSale",
         "connect a channel": "connectChannel",
         "merge customers": "mergeCustomers",
         "move the test clock": "advanceTestClock",

@@ -787,3 +787,132 @@ async def test_an_account_is_connected_once_and_repeats_nothing_anew(open_counte
     assert (closed, again) == (401, 200)
     assert len(await counter.settled()) == 1
     assert await counter.stamps() == 2
+
+
+UPDATE = """mutation($input: UpdatePointOfSaleInput!) { updatePointOfSale(input: $input) {
+    pointOfSale { id name status location { id } template { id } } signingSecret
+    userErrors { code field message } } }"""
+
+
+async def changed(counter: Counter, **told: Any) -> Any:
+    """What a change of the point of sale is answered."""
+    told = {"input": {"id": counter.point.id, **told}}
+    return (await counter.house.owner.do(UPDATE, told))["updatePointOfSale"]
+
+
+async def test_a_till_is_changed_while_its_sales_go_on_coming_in(open_counter: Open) -> None:
+    counter = await open_counter("hmac")
+    house = counter.house
+    rule = EarningRuleInput(per_order=True)
+    other = await a_card_template(house.database, house.actor, earning_rule=rule)
+    card = await a_card(house.database, house.actor, other.id, phone=PHONE)
+    secret = "another secret of this till"
+
+    named = await changed(counter, name="The terrace", templateId=other.id)
+    await counter.send(counter.desk.sell("1", phone=PHONE))
+    [first] = await counter.settled()
+    moved = await changed(counter, settings={"secret": secret, "phone": "guest.tel"})
+    former = await counter.send(counter.desk.sell("2", phone=PHONE))
+    counter.desk.settings["secret"] = secret
+    told = counter.desk.sell("3", phone=PHONE)
+    second = await counter.send(counter.desk.sign(told[1].replace(b'"phone"', b'"tel"')))
+    sales = await counter.settled(2)
+
+    assert named["pointOfSale"]["name"] == "The terrace"
+    assert named["pointOfSale"]["template"] == {"id": other.id}
+    assert named["signingSecret"] is None
+    assert moved["pointOfSale"]["status"] == "ACTIVE"
+    assert (former, second) == (401, 200)
+    assert first.status is SaleStatus.STAMPED
+    assert [sale.card_id for sale in sales] == [card.id] * 2
+    kept = str(await house.dump())
+    assert secret not in kept
+    assert "guest.tel" not in kept
+
+
+@pytest.mark.on("sqlite")
+async def test_a_change_names_what_cannot_be_and_changes_nothing(
+    open_counter: Open, open_house: Any
+) -> None:
+    counter = await open_counter("poster")
+    settings = [{"account": "another"}, {"applicationSecret": None}, {"apiUrl": 7}, {"x": "1"}]
+    before = await points(counter)
+    stranger = await open_house()
+
+    refused = [await changed(counter, settings=one) for one in settings]
+    refused += [await changed(counter, **one) for one in ({"name": " "}, {"templateId": "tpl_x"})]
+    told = {"input": {"id": counter.point.id, "name": "Mine"}}
+    foreign = (await stranger.owner.do(UPDATE, told))["updatePointOfSale"]
+
+    errors = [one["userErrors"][0] for one in refused]
+    assert [error["field"][1:] for error in errors] == [
+        ["settings"],
+        ["settings", "applicationSecret"],
+        ["settings", "apiUrl"],
+        ["settings", "x"],
+        ["name"],
+        ["templateId"],
+    ]
+    assert errors[0]["message"] == "Another account is another point of sale: connect it."
+    assert foreign["userErrors"][0]["code"] == "NOT_FOUND"
+    assert await points(counter) == before
+
+
+@pytest.mark.on("sqlite")
+async def test_a_new_token_mends_a_till_that_refused_us(open_counter: Open) -> None:
+    counter = await open_counter("poster")
+    await changed(counter, settings={"accessToken": "revoked"})
+    await counter.send(counter.desk.sell("7", phone=PHONE))
+
+    async def fails() -> bool:
+        return (await points(counter)).status.value == "failing"
+
+    await until(fails)
+    mended = await changed(counter, settings={"accessToken": poster.TOKEN})
+    [sale] = await counter.settled()
+
+    assert mended["pointOfSale"]["status"] == "ACTIVE"
+    assert sale.status is SaleStatus.STAMPED
+
+
+@pytest.mark.on("sqlite")
+async def test_syrve_calls_with_the_token_it_knows_until_it_is_told_anew(
+    open_counter: Open,
+) -> None:
+    counter = await open_counter("syrve")
+    counter.desk.syrve.busy = 0
+
+    async def is_active() -> bool:
+        return (await points(counter)).status.value == "active"
+
+    await until(is_active)
+    counter.desk.syrve.webhooks = {}
+    pending = await changed(counter, settings={"currency": "EUR"})
+    await until(lambda: bool(counter.desk.syrve.webhooks))
+
+    assert pending["pointOfSale"]["status"] == "PENDING"
+    assert counter.desk.syrve.webhooks["authToken"] == counter.desk.signing["authToken"]
+    await until(is_active)
+
+
+@pytest.mark.on("sqlite")
+async def test_a_secret_taken_away_is_made_anew_and_owners_are_told(open_counter: Open) -> None:
+    counter = await open_counter("other")
+    sent = counter.desk.sell("1", phone=PHONE)
+
+    made = await changed(counter, settings={"secret": None}, name="Bar")
+    former = await counter.send(sent)
+    gone = "mutation($id: ID!) { disconnectPointOfSale(input: {id: $id}) { deletedId } }"
+    await counter.house.owner.do(gone, {"id": counter.point.id})
+    told = (await counter.house.owner.do("{ notices(first: 9) { nodes { kind message } } }"))[
+        "notices"
+    ]["nodes"]
+
+    assert made["signingSecret"].startswith("whsec_")
+    assert former == 401
+    assert {one["kind"] for one in told} == {"POINT_OF_SALE_CHANGED"}
+    assert sorted(one["message"].partition(" was ")[2] for one in told) == [
+        f"{what} by Ayu (OWNER)."
+        for what in ("changed (name, settings)", "connected", "disconnected")
+    ]
+    assert made["signingSecret"] not in str(told)
