@@ -84,12 +84,35 @@ def event(
     organization: str = ORGANIZATION,
 ) -> dict[str, Any]:
     """An event of an order at a table."""
-    order: dict[str, Any] = {"status": status, "sum": total, "number": 7}
+    order: dict[str, Any] = {"status": status, "sum": total, "number": 7, "items": []}
+    order |= {"tableIds": [f"{ID}5"], "terminalGroupId": f"{ID}6"}
     order |= {"whenClosed": "2026-03-02 18:59:30.120"}
     order |= {"phone": phone} if phone else {}
     order |= {"customer": {"id": guest, "name": "Ana"}} if guest else {}
+    return _told("TableOrderUpdate", number, order, organization)
+
+
+def delivery(number: str, status: str = "Delivered", total: float = 0, *, phone: str) -> Any:
+    """An event of an order that is brought to the guest."""
+    order = {
+        "status": status,
+        "sum": total,
+        "number": 8,
+        "items": [],
+        "phone": phone,
+        "customer": {"type": "one-time", "name": "Ana"},
+        "terminalGroupId": f"{ID}6",
+        "completeBefore": "2026-03-02 19:30:00.000",
+        "cookingStartTime": "2026-03-02 18:30:00.000",
+        "whenCreated": "2026-03-02 18:20:00.000",
+        "whenClosed": "2026-03-02 18:59:30.120",
+    }
+    return _told("DeliveryOrderUpdate", number, order, ORGANIZATION)
+
+
+def _told(kind: str, number: str, order: dict[str, Any], organization: str) -> dict[str, Any]:
     return {
-        "eventType": "TableOrderUpdate",
+        "eventType": kind,
         "eventTime": "2026-03-02 11:59:31.000",
         "organizationId": organization,
         "correlationId": ID + "8",
