@@ -1,5 +1,6 @@
 """Poster as its documentation tells of it: receipts, clients, an install, and signed webhooks."""
 
+import asyncio
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,11 @@ class Poster:
     asked: list[str] = field(default_factory=list)
     error: int | None = None
     """Answer everything with this error."""
+    speaks: asyncio.Event = field(default_factory=asyncio.Event)
+    """Until then no call is answered; it is set unless a test clears it."""
+
+    def __post_init__(self) -> None:
+        self.speaks.set()
 
     def sell(self, number: str, total: str, phone: str = "", card: str = "") -> None:
         """Close a receipt of this total, in whole units; for a client with a phone or a card."""
@@ -65,6 +71,7 @@ class Poster:
     async def _answer(self, request: Request) -> Response:
         asked, method = request.query_params, request.path_params["method"]
         self.asked.append(method)
+        await self.speaks.wait()
         if self.error is not None:
             return JSONResponse({"error": {"code": self.error, "message": "no"}})
         if asked.get("token") != TOKEN:
