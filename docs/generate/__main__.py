@@ -13,6 +13,7 @@ from docs.generate.bruno import the_requests
 from docs.generate.errors import the_errors
 from docs.generate.events import the_events
 from docs.generate.json_schema import the_json_schemas
+from docs.generate.make import the_files_for_make
 from docs.generate.operations import the_operations
 from docs.generate.protocol import the_protocol
 from docs.generate.sbom import the_bills
@@ -43,6 +44,10 @@ FOLDERS: Mapping[str, Callable[[], Mapping[str, str]]] = types.MappingProxyType(
     }
 )
 """Folders that hold nothing but what is made here."""
+PARTS: Mapping[str, Callable[[], Mapping[str, str]]] = types.MappingProxyType(
+    {"../integrations/make/app": the_files_for_make}
+)
+"""Folders that hold files written by hand as well."""
 
 
 def main() -> int:
@@ -73,6 +78,9 @@ def _made() -> Iterator[tuple[str, str | None]]:
     """Every document with its text; None for a file that is no longer made."""
     for name, make in DOCUMENTS.items():
         yield name, make()
+    for folder, make_some in PARTS.items():
+        for name, text in make_some().items():
+            yield f"{folder}/{name}", text
     for folder, make_all in FOLDERS.items():
         texts = {f"{folder}/{name}": text for name, text in make_all().items()}
         yield from texts.items()

@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from graphql import build_schema, parse, validate
 
 from events import event_types
+from events.log import sample_body
 from factories import a_card, a_card_template, a_voucher, an_award_goal, stamps
 from fakes.receiver import Receiver
 from houses import House
@@ -121,6 +123,11 @@ async def test_the_app_for_make_watches_and_does_all_it_offers(
     [came] = await hooks.wait_for(1)
     await app.run("webhooks/events/events.detach.iml.json")
 
+    outputs = {"issueCard": issued, "addStamps": once, "issueVoucher": given}
+    outputs |= {"redeemVoucher": redeemed, "findCard": found, "findCustomers": customer}
+    for name, output in outputs.items():
+        assert unnamed(output, interface(name)) <= {"userErrors"}, name
+    assert unnamed(came.data, interface("watchEvents")) == set()
     assert (chosen["value"], chosen["label"]) == (template.id, "Coffee card")
     assert issued["created"] is True
     assert once == twice
@@ -133,6 +140,30 @@ async def test_the_app_for_make_watches_and_does_all_it_offers(
         await app.run(module("redeemVoucher"), **spent)
     with pytest.raises(Invalid, match="ID cannot represent"):
         await app.run(module("findCard"), cardId={})
+
+
+@pytest.mark.parametrize("kind", event_types().values(), ids=list(event_types()))
+def test_the_trigger_for_make_names_every_field_of_every_event(kind: Any) -> None:
+    body = json.loads(sample_body(kind, "b_1", datetime(2026, 5, 11, tzinfo=UTC)))
+
+    assert unnamed(body, interface("watchEvents")) == set()
+
+
+def interface(name: str) -> list[Any]:
+    """What a module says comes out of it."""
+    fields: list[Any] = json.loads((APP / f"modules/{name}/{name}.interface.iml.json").read_text())
+    return fields
+
+
+def unnamed(told: Any, fields: Any) -> set[str]:
+    """The keys, at any depth, that these fields do not name."""
+    if isinstance(told, list):
+        return {name for one in told for name in unnamed(one, fields)}
+    if not isinstance(told, dict):
+        return set()
+    named = {field["name"]: field.get("spec", []) for field in fields}
+    found = set(told) - set(named)
+    return found.union(*(unnamed(told[name], named[name]) for name in set(told) & set(named)))
 
 
 def module(name: str) -> str:
