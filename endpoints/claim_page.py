@@ -12,7 +12,7 @@ from core.money import major_units
 from core.secrets import read_crockford
 from endpoints.answers import HEADERS
 from endpoints.card_page import logo_of, page
-from endpoints.codes import picture_of
+from endpoints.codes import picture_answer, picture_of
 from models import Business, CardTemplate, ClaimCode
 from resolvers.charges import address_key
 from resolvers.context import Context, Deployment
@@ -46,24 +46,49 @@ async def show_claim_code(request: Request) -> Response:
     """The page of a claim code. Opening it claims nothing: whoever stamps the card does."""
     deployment: Deployment = request.app.state.deployment
     asked = request.headers.get("accept-language", "")
-    code = read_crockford(request.path_params["code"])
-    client = request.client
-    caller = Context(deployment, remote_address=client.host if client else "")
     try:
-        async with deployment.guesses.guess([address_key(caller)]) as guess:
-            found = await deployment.database.read(None, lambda tx: claim_code_by_code(tx, code))
-            guess.is_miss = found is None
+        found = await _found(request)
     except RateLimited as error:
-        headers = {**HEADERS, "Retry-After": str(ceil(error.retry_after_ms / 1_000))}
-        return PlainTextResponse(str(error), status_code=429, headers=headers)
+        return _too_often(error)
     if found is None:
         return page("no_card.html", {"logo": None}, asked, _WORDS, status=404)
     claim_code, business, template = found
     now = business.time(deployment.clock.now())
     language = asked or business.default_language
-    url = f"{deployment.settings.url}/claim/{code}"
-    told = _told(claim_code, business, template, now, url)
+    told = _told(claim_code, business, template, now, _url(deployment, claim_code))
     return page("claim.html", told, language, _WORDS)
+
+
+async def show_claim_picture(request: Request) -> Response:
+    """The page's address as a QR code, for whoever shows or prints it."""
+    try:
+        found = await _found(request)
+    except RateLimited as error:
+        return _too_often(error)
+    if found is None:
+        return PlainTextResponse("There is no such picture.", status_code=404, headers=HEADERS)
+    url = _url(request.app.state.deployment, found[0])
+    return await picture_answer(request, url, request.path_params["kind"])
+
+
+async def _found(request: Request) -> tuple[ClaimCode, Business, CardTemplate] | None:
+    """The code that the address names. RateLimited for whoever missed too often."""
+    deployment: Deployment = request.app.state.deployment
+    code, client = read_crockford(request.path_params["code"]), request.client
+    caller = Context(deployment, remote_address=client.host if client else "")
+    async with deployment.guesses.guess([address_key(caller)]) as guess:
+        found = await deployment.database.read(None, lambda tx: claim_code_by_code(tx, code))
+        guess.is_miss = found is None
+    return found
+
+
+def _url(deployment: Deployment, code: ClaimCode) -> str:
+    return f"{deployment.settings.url}/claim/{code.code}"
+
+
+def _too_often(error: RateLimited) -> Response:
+    headers = {**HEADERS, "Retry-After": str(ceil(error.retry_after_ms / 1_000))}
+    return PlainTextResponse(str(error), status_code=429, headers=headers)
 
 
 def _told(

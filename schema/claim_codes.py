@@ -46,3 +46,8 @@ class ClaimCode(Node):
     def url(self, info: Info) -> str:
         """Opening it needs no login, and claims nothing."""
         return f"{info.context.deployment.settings.url}/claim/{self.code}"
+
+    @strawberry.field(description="That address as a QR code; `.png` instead of `.svg` works too.")
+    def code_url(self, info: Info) -> str:
+        """Needs no login either."""
+        return f"{info.context.deployment.settings.url}/claim/{self.code}/code.svg"

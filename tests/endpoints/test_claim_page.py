@@ -50,6 +50,21 @@ async def test_it_says_what_the_code_is_worth_and_shows_it(
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
+async def test_its_address_is_a_picture_for_whoever_prints_it(
+    http: httpx2.AsyncClient, server: RunningServer, cafe: Cafe, code: ClaimCode
+) -> None:
+    asked = {"query": "{ claimCodes(first: 1) { nodes { url codeUrl } } }"}
+    key = {"authorization": f"Bearer {cafe.api_key}"}
+    told = (await http.post("/graphql", json=asked, headers=key)).json()["data"]
+    [shown] = told["claimCodes"]["nodes"]
+    picture = await http.get(shown["codeUrl"])
+
+    assert read_svg(picture.content)[1] == shown["url"] == f"{server.url}/claim/{code.code}"
+    assert (await http.get(f"/claim/{code.code}/code.png")).content.startswith(b"\x89PNG")
+    assert (await http.get(f"/claim/{code.code}/code.gif")).status_code == 404
+    assert (await http.get("/claim/NOSUCHCODE00/code.svg")).status_code == 404
+
+
 async def test_it_speaks_the_readers_language(http: httpx2.AsyncClient, code: ClaimCode) -> None:
     answer = await http.get(f"/claim/{code.code}", headers={"accept-language": "id-ID"})
 
