@@ -30,9 +30,11 @@ from execution.view import GraphQLView
 from integrations.channels import Channels
 from integrations.http import Outgoing
 from integrations.scanners import ScannerKeys
+from integrations.wallets import Wallets
 from resolvers.context import Deployment
 from schema import make_schema
 from services.guesses import Guesses
+from services.pass_keeper import bring
 from services.push_keys import private_push_key
 from webhooks.sender import Sender
 from worker import working
@@ -49,6 +51,7 @@ def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
     buckets = buckets_of(settings.broadcast, name)
     documents, keys_url = Renderer(_schema), settings.scanner_keys_url
     outgoing = Outgoing(allow_insecure=settings.allow_insecure_webhooks)
+    wallets = Wallets.of(settings, outgoing, secrets, clock)
     documents.deployment = Deployment(
         settings=settings,
         database=database,
@@ -58,12 +61,16 @@ def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
         sender=Sender(clock, allow_insecure=settings.allow_insecure_webhooks),
         outgoing=outgoing,
         channels=Channels.of(
-            settings, outgoing, lambda: private_push_key(database, secrets, clock.now())
+            settings,
+            outgoing,
+            lambda: private_push_key(database, secrets, clock.now()),
+            (lambda letter: bring(database, letter, clock.now())) if wallets.all else None,
         ),
         documents=documents,
         buckets=buckets,
         guesses=Guesses(buckets, clock, settings.misses_per_minute),
         scanner=ScannerKeys(outgoing, keys_url, clock) if keys_url else None,
+        wallets=wallets,
     )
     return documents.deployment
 
@@ -148,6 +155,7 @@ async def opened(deployment: Deployment) -> AsyncIterator[None]:
         await deployment.sender.open()
         stack.push_async_callback(deployment.sender.close)
         stack.push_async_callback(deployment.outgoing.close)
+        stack.push_async_callback(deployment.wallets.close)
         yield
 
 

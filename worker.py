@@ -14,7 +14,9 @@ from resolvers.context import Deployment
 from services.cashier import Cashier
 from services.housekeeping import keep_house
 from services.importer import Importer
+from services.join_mails import JoinPost
 from services.notices import NoticePost
+from services.pass_keeper import PassKeeper
 from services.postman import Postman
 from services.timekeeper import Timekeeper
 from webhooks.pusher import Pusher
@@ -77,9 +79,12 @@ def _hands(deployment: Deployment) -> list[Hand]:
         Timekeeper(database, clock),
         Postman(database, stream, deployment.channels, clock, settings.url),
         Importer(database, clock),
+        JoinPost(database, deployment.channels, secrets, clock, settings.url),
         Cashier(database, stream, deployment.outgoing, secrets, clock, settings.url),
         Housekeeper(deployment),
     ]
+    if deployment.wallets.all:
+        hands.append(PassKeeper(database, stream, deployment.wallets, clock, settings.url))
     if (mailer := Mailer.of(settings)) is not None:
         hands.append(NoticePost(database, mailer, clock, settings.url))
     return hands

@@ -131,6 +131,42 @@ class Settings(BaseSettings):
         "https://graph.facebook.com/v23.0",
         description="Where the WhatsApp Cloud API is, with its version.",
     )
+    apple_pass_certificate: str = Field(
+        "",
+        description=(
+            "File with the certificate of Apple's pass type (PEM), or its text; pass type and team "
+            "are read from it. Empty means no Apple Wallet."
+        ),
+    )
+    apple_pass_key: str = Field(
+        "", repr=False, description="File with its private key (PEM, not encrypted), or the text."
+    )
+    apple_intermediate: str = Field(
+        "",
+        description=(
+            "File with the certificate of Apple that signed it (Worldwide Developer Relations), "
+            "in PEM, or its text."
+        ),
+    )
+    apple_push_url: str = Field(
+        "https://api.push.apple.com", description="Where telephones of Apple are told of changes."
+    )
+    google_wallet_issuer: str = Field(
+        "", description="The number of the issuer at Google Wallet. Empty means no Google Wallet."
+    )
+    google_wallet_account: str = Field(
+        "",
+        repr=False,
+        description="File with the key of Google's service account (JSON), or its text.",
+    )
+    google_wallet_url: str = Field(
+        "https://walletobjects.googleapis.com/walletobjects/v1",
+        description="Where classes and objects of Google Wallet are kept.",
+    )
+    google_wallet_keys_url: str = Field(
+        "https://pay.google.com/gp/m/issuer/keys",
+        description="Where Google publishes the keys with which it signs callbacks.",
+    )
     cost_per_operation: int = Field(
         5_000,
         ge=1,

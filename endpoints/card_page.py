@@ -29,6 +29,7 @@ from services.tokens import CardFace, card_by_token, face_of
 
 log = structlog.get_logger("stampwire.card_page")
 
+_OF_APPLE = re.compile(r"iPhone|iPad|Macintosh")
 _PREVIEWER = re.compile(
     r"(?<!cu)bot\b|crawl|spider|preview|facebookexternalhit|whatsapp/|viber", re.IGNORECASE
 )
@@ -55,6 +56,9 @@ _WORDS: dict[str, dict[str, Any]] = {
         "gone": "This card is not here",
         "why": "The link is incomplete, or the card was deleted. Ask where you got it.",
         "months": MONTHS["en"],
+        "wallet": "Keep it in your wallet",
+        "apple": "Add to Apple Wallet",
+        "google": "Add to Google Wallet",
         "news": "News from us",
         "push_on": "Notify me on this device",
         "push_off": "Do not notify me on this device any more",
@@ -89,6 +93,9 @@ _WORDS: dict[str, dict[str, Any]] = {
         "why": "Tautan tidak lengkap, atau kartu telah dihapus. Tanyakan di tempat Anda"
         " mendapatkannya.",
         "months": MONTHS["id"],
+        "wallet": "Simpan di dompet ponsel",
+        "apple": "Tambahkan ke Apple Wallet",
+        "google": "Tambahkan ke Google Wallet",
         "news": "Kabar dari kami",
         "push_on": "Beri tahu saya di perangkat ini",
         "push_off": "Jangan beri tahu lagi di perangkat ini",
@@ -169,6 +176,7 @@ async def _shown(
     told = _told(face, now) | {
         "messengers": links,
         "push_key": await _push_key(deployment),
+        "wallets": _wallets(request, card),
         "form": {**dict.fromkeys(("day", "month", "year"), ""), **form},
         "wrong": wrong,
         "is_saved": "saved" in request.query_params,
@@ -288,6 +296,18 @@ def _is_opened(request: Request) -> bool:
         and not purpose
         and not _PREVIEWER.search(asked.get("user-agent", ""))
     )
+
+
+def _wallets(request: Request, card: Card) -> list[tuple[str, str]]:
+    """The wallets that take the card, and where: first the one of the telephone that asks."""
+    wallets = request.app.state.deployment.wallets
+    found = []
+    if wallets.apple is not None:
+        found.append(("apple", f"{card.token}/card.pkpass"))
+    if wallets.google is not None:
+        found.append(("google", f"{card.token}/google"))
+    is_apples = _OF_APPLE.search(request.headers.get("user-agent", ""))
+    return found if is_apples else found[::-1]
 
 
 async def _push_key(deployment: Deployment) -> str | None:

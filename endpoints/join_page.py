@@ -7,8 +7,6 @@ in mails press no buttons.
 from math import ceil
 from typing import Any
 
-import structlog
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
@@ -18,17 +16,13 @@ from endpoints.answers import HEADERS, BadRequest
 from endpoints.card_page import MONTHS, logo_of, page
 from endpoints.codes import picture_answer
 from endpoints.forms import birthday_of, form_of
-from integrations.channels import Letter
-from integrations.mail import Mail, Mailer, MaybeSent, NotSent
-from models import Business, CardTemplate, Channel, one_line
+from models import Business, CardTemplate
 from resolvers.charges import address_key
 from resolvers.context import Context, Deployment
 from services.cards import published
 from services.joining import JoinForm, ask_to_join, join, join_page_of, request_of
 from services.places import Place
 from services.text import within
-
-log = structlog.get_logger("stampwire.join_page")
 
 LANGUAGES = {"en": "English", "id": "Bahasa Indonesia"}
 _WORDS: dict[str, dict[str, Any]] = {
@@ -63,10 +57,6 @@ _WORDS: dict[str, dict[str, Any]] = {
             "birthday": "There is no such day.",
             "": "This cannot be used.",
         },
-        "subject": "Your card at {business}: one more step",
-        "text": "Hello{name},\n\nsomebody asked for a stamp card of {business} with this address."
-        " If it was you, fetch it here; the link is good for a day.",
-        "text_end": "\n\nIf it was not you, do nothing: no card is made, and nobody writes again.",
     },
     "id": {
         "months": MONTHS["id"],
@@ -100,11 +90,6 @@ _WORDS: dict[str, dict[str, Any]] = {
             "birthday": "Tanggal itu tidak ada.",
             "": "Isian ini tidak dapat dipakai.",
         },
-        "subject": "Kartu Anda di {business}: satu langkah lagi",
-        "text": "Halo{name},\n\nseseorang meminta kartu stempel {business} dengan alamat ini."
-        " Jika itu Anda, ambil di sini; tautannya berlaku satu hari.",
-        "text_end": "\n\nJika bukan Anda, abaikan saja: tidak ada kartu yang dibuat, dan tidak ada"
-        " yang menulis lagi.",
     },
 }
 
@@ -132,7 +117,7 @@ async def show_join_page(request: Request) -> Response:
         )
         client = request.client
         place = Place(client.host if client else "", request.headers.get("user-agent", ""))
-        asked = await ask_to_join(
+        await ask_to_join(
             deployment.database,
             deployment.secrets,
             template,
@@ -148,11 +133,8 @@ async def show_join_page(request: Request) -> Response:
     except Refused as refusal:
         place_of_it = (refusal.field or [""])[0]
         return await _form(request, template, business, language, form, place_of_it)
-    post = None
-    if asked is not None:
-        post = BackgroundTask(_post, deployment, business, told, language, *asked)
     shown = _told(template, business) | {"email": told.email.strip()}
-    return page("joined.html", shown, language, _WORDS, background=post)
+    return page("joined.html", shown, language, _WORDS)
 
 
 async def confirm_joining(request: Request) -> Response:
@@ -244,39 +226,3 @@ def _gone(request: Request) -> Response:
 def _too_often(error: RateLimited) -> Response:
     headers = {**HEADERS, "Retry-After": str(ceil(error.retry_after_ms / 1_000))}
     return PlainTextResponse(str(error), status_code=429, headers=headers)
-
-
-async def _post(
-    deployment: Deployment,
-    business: Business,
-    told: JoinForm,
-    language: str,
-    id: str,
-    address: str,
-    secret: str,
-) -> None:
-    """Mail the link; who got none asks again."""
-    words = _WORDS[language]
-    of_whom, name = one_line(business.name), one_line(told.name)
-    subject = words["subject"].format(business=of_whom)
-    text = words["text"].format(business=of_whom, name=f" {name}" if name else "")
-    url = f"{deployment.settings.url}/join/confirm/{secret}"
-    try:
-        mailer = Mailer.of(deployment.settings)
-        if mailer is not None:
-            whole = f"{text}\n\n{url}{words['text_end']}"
-            await mailer.send(Mail(id=id, to=address, subject=subject, text=whole))
-        elif sender := deployment.channels.sender(Channel.EMAIL):
-            letter = Letter(
-                id=id,
-                business_id=business.id,
-                customer_id="",
-                channel=Channel.EMAIL,
-                address=address,
-                subject=subject,
-                text=text + words["text_end"],
-                url=url,
-            )
-            await sender.send([letter])
-    except (NotSent, MaybeSent, ValueError, OSError) as error:
-        log.warning("join link not mailed", request=id, reason=type(error).__name__)

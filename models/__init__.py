@@ -75,6 +75,7 @@ from models.lotteries import (
     effective_odds,
     roll_of,
 )
+from models.passes import PassCursor, PassDevice, WalletPass
 from models.points_of_sale import PointOfSale, PointOfSaleStatus, Sale, SaleStatus
 from models.sign_ins import KnownPlace, PasswordReset, Throttle
 from models.staff import Actor, Role, ScannerMode, Session, Staff, StaffStatus
@@ -166,6 +167,8 @@ __all__ = [
     "OperationKind",
     "Ordering",
     "Overflow",
+    "PassCursor",
+    "PassDevice",
     "PasswordReset",
     "Platform",
     "PointOfSale",
@@ -208,6 +211,7 @@ __all__ = [
     "Voucher",
     "VoucherStatus",
     "VoucherTemplate",
+    "WalletPass",
     "WebhookEndpoint",
     "address_on",
     "birthdays_on",

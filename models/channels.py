@@ -17,6 +17,7 @@ class ChannelKind(StrEnum):
     FILE: a file of the data folder, where no provider is connected yet.
     EMAIL: the deployment's mail server.
     WEB_PUSH: notifications of browsers, for whoever allowed them on the page of a card.
+    WALLET: passes in Apple Wallet and Google Wallet, for whoever put a card there.
     SEVEN_LOC: 7loc, for WhatsApp, Telegram and Viber.
     WHATSAPP: the WhatsApp Cloud API.
     TELEGRAM: a bot of Telegram.
@@ -25,6 +26,7 @@ class ChannelKind(StrEnum):
     FILE = "file"
     EMAIL = "email"
     WEB_PUSH = "web_push"
+    WALLET = "wallet"
     SEVEN_LOC = "seven_loc"
     WHATSAPP = "whatsapp"
     TELEGRAM = "telegram"
@@ -116,7 +118,10 @@ class Contact(Row, table=True):
 
 
 class UsedLink(Row, table=True):
-    """A one-time link that was used. Kept until it would have ended anyway (a real time)."""
+    """A one-time link that was used, or a one-time call of a wallet that was heard.
+
+    Kept until it would have ended anyway (a real time).
+    """
 
     __tablename__ = "used_link"
 
@@ -159,6 +164,7 @@ class DeploymentKey(Row, table=True):
 CHANNEL_OF = {
     ChannelKind.EMAIL: Channel.EMAIL,
     ChannelKind.WEB_PUSH: Channel.PUSH,
+    ChannelKind.WALLET: Channel.PUSH,
     ChannelKind.SEVEN_LOC: Channel.MESSENGERS,
     ChannelKind.WHATSAPP: Channel.MESSENGERS,
     ChannelKind.TELEGRAM: Channel.MESSENGERS,

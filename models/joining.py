@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import ClassVar
 
+from sqlalchemy import Index, text
 from sqlmodel import Field
 
 from models.base import Row, UtcTimestamp
@@ -13,6 +14,14 @@ class JoinRequest(Row, table=True):
 
     __tablename__ = "join_request"
     prefix: ClassVar[str] = "jr"
+    __table_args__ = (
+        Index(
+            "join_request_to_mail",
+            "mail_after",
+            sqlite_where=text("mail_after IS NOT NULL"),
+            postgresql_where=text("mail_after IS NOT NULL"),
+        ),
+    )
 
     id: str = Field(primary_key=True)
     digest: str = Field(unique=True)
@@ -29,5 +38,10 @@ class JoinRequest(Row, table=True):
     """Whether the card may notify."""
     created_at: datetime = Field(sa_type=UtcTimestamp)
     expires_at: datetime = Field(sa_type=UtcTimestamp)
+    sealed_secret: str | None = None
+    """The secret in the link, encrypted, until the link was mailed."""
+    mail_tries: int = 0
+    mail_after: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    """When the link is to be mailed, or until when somebody is at it; None once that is done."""
     card_id: str | None = Field(default=None, foreign_key="card.id", index=True)
     """The card it became."""

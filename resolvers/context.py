@@ -14,6 +14,7 @@ from db import Database, Work
 from db.relations import load_many, load_one
 from events.stream import Stream
 from integrations.channels import Channels
+from integrations.wallets import Wallets
 from models import Actor, Card, Customer, Row
 from models.relations import ToMany, ToOne
 from resolvers.loaders import Loader
@@ -48,6 +49,7 @@ class Deployment:
     buckets: Buckets
     guesses: Guesses
     scanner: "ScannerKeys | None" = None
+    wallets: Wallets = field(default_factory=Wallets)
 
 
 @dataclass

@@ -18,10 +18,13 @@ async def export_customer(context: Context, id: str) -> dict[str, Any] | None:
 @resolves(privacy.erase_customer)
 async def erase_customer(context: Context, input: EraseCustomerInput) -> Outcome:
     """Erase a customer. A repeat sees to it once more that nothing lingers."""
+    actor = context.actor
+    strangers = await context.read(lambda tx: privacy.strangers_of(tx, actor, input.id))
     erased = cast("CustomerErased", await perform(context, privacy.erase_customer, input))
     id, deployment = erased.erased_id, context.deployment
     if id is not None:
-        for record in await context.read(lambda tx: privacy.records_of(tx, id)):
+        records = await context.read(lambda tx: privacy.records_of(tx, id))
+        for record in [*records, *strangers]:
             await deployment.channels.forget(record)
         await deployment.database.forget()
     return erased

@@ -56,7 +56,8 @@ DECISIONS: dict[str, Decision] = {
     "Subscription": Decision(card="card", events="events", nobody="pulse"),
     "Card": Decision(
         card="""id number status stamps cycle token walletPassId createdAt lastStampAt template
-            customer vouchers stampsRequired progress nextGoal platforms joinUrl""",
+            customer vouchers stampsRequired progress nextGoal platforms joinUrl
+            appleWalletUrl googleWalletUrl""",
         events="id number status stamps cycle template stampsRequired progress nextGoal",
         nobody="history",
     ),
@@ -128,11 +129,11 @@ DECISIONS: dict[str, Decision] = {
 
 NOTHING = _words(
     """ApiKey Business Campaign CampaignDryRun CampaignSample Change Channel ChannelCount
-    ChannelResult ClaimCode Consent CustomerFigures DayFigures Delivery ExpectedEvent
-    ExpectedReward Figure ImportJob ImportRow JoinPage LotteryOdds MessengerCount Mutation Notice
-    Overview PointOfSale Pulse RedeemCheck RefusedCall RewardFigures Sale Segment Session
-    SessionShown Staff StaffFigures StaffVelocity StampBucket StampHistogram StampVerdict
-    StampsPreview System Upload Usage Viewer Voiding WebhookAttempt WebhookDryRun
+    ChannelResult ClaimCode Consent CustomerFigures DayFigures Delivery DeliveryProblem
+    ExpectedEvent ExpectedReward Figure ImportJob ImportRow JoinPage LotteryOdds MessengerCount
+    Mutation Notice Overview PointOfSale Pulse RedeemCheck RefusedCall RewardFigures Sale
+    Segment Session SessionShown Staff StaffFigures StaffVelocity StampBucket StampHistogram
+    StampVerdict StampsPreview System Upload Usage Viewer Voiding WebhookAttempt WebhookDryRun
     WebhookEndpoint WebhookHealth WebhookLag WebhookReplay"""
 )
 """The types of which tokens read nothing at all."""

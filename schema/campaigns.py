@@ -22,10 +22,19 @@ register_enum(models.CampaignStatus)
 register_enum(models.Messenger)
 
 
+@represents(campaigns.DeliveryProblem)
+@strawberry.type(description="Why messages that a channel took did not arrive.")
+class DeliveryProblem:
+    """As the provider reports it."""
+
+    reason: str = strawberry.field(description="What the provider says, in its own words.")
+    count: int = strawberry.field(description="How many messages that is true of.")
+
+
 @represents(campaigns.ChannelResult)
 @strawberry.type(description="What became of a campaign on one channel, so far.")
 class ChannelResult:
-    """The four numbers make up the audience, once it is frozen."""
+    """The first four numbers make up the audience, once it is frozen."""
 
     channel: Channel = strawberry.field(description="The channel.")
     accepted: int = strawberry.field(description="Messages the channel took.")
@@ -36,6 +45,17 @@ class ChannelResult:
         description="Recipients not written to: no consent, no address, or cancelled before."
     )
     waiting: int = strawberry.field(description="Recipients who are still to be written to.")
+    delivered: int = strawberry.field(
+        description="Of the accepted messages: those of which the provider reported that they "
+        "arrived. Only messengers report this, and not all of them."
+    )
+    undelivered: int = strawberry.field(
+        description="Of the accepted messages: those of which the provider reported later that "
+        "they did not arrive. Of all others nothing was reported."
+    )
+    problems: list[DeliveryProblem] = strawberry.field(
+        description="Why those did not arrive: the ten commonest reasons, the most frequent first."
+    )
 
 
 @strawberry.type(description="Which holders of the card; what is null asks nothing.")

@@ -257,7 +257,27 @@ class Card(Node):
     @strawberry.field(description="The customer's own page of the card; opening it needs no login.")
     def join_url(self, info: Info) -> str:
         """Give it to the customer only."""
-        return f"{info.context.deployment.settings.url}/c/{self.token}"
+        return _page_of(self, info)
+
+    @strawberry.field(
+        description="Where the customer puts it into Apple Wallet; null where that cannot be."
+    )
+    def apple_wallet_url(self, info: Info) -> str | None:
+        """Give it to the customer only."""
+        apple = info.context.deployment.wallets.apple
+        return f"{_page_of(self, info)}/card.pkpass" if apple else None
+
+    @strawberry.field(
+        description="Where the customer puts it into Google Wallet; null where that cannot be."
+    )
+    def google_wallet_url(self, info: Info) -> str | None:
+        """Give it to the customer only."""
+        google = info.context.deployment.wallets.google
+        return f"{_page_of(self, info)}/google" if google else None
+
+
+def _page_of(card: Card, info: Info) -> str:
+    return f"{info.context.deployment.settings.url}/c/{card.token}"
 
 
 @strawberry.type(description="That an operation was undone.")

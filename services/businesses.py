@@ -28,6 +28,7 @@ from services.agenda import new_agenda
 from services.api_keys import new_key
 from services.locations import new_location
 from services.operation import OPERATOR, OWNER, Input, Outcome, Shown, operation
+from services.pass_marks import mark_passes
 from services.passwords import check_password
 from services.staff import add_staff, login_of
 from services.text import currency_of, image_url, language_of, short_text, timezone_of
@@ -141,7 +142,7 @@ async def update_business(
     tx: Transaction,
     actor: Actor,
     given: Mapping[str, Any],
-    now: datetime,  # noqa: ARG001 -- every operation is told when
+    now: datetime,
 ) -> BusinessOutcome:
     """Change the given settings of the business.
 
@@ -165,6 +166,8 @@ async def update_business(
     if values:
         business = await tx.change(business, **values)
         await bump_access(tx)
+    if "name" in values or "logo_url" in values:
+        await mark_passes(tx, actor, now)
     return BusinessOutcome(business=business)
 
 

@@ -1,6 +1,6 @@
 """Campaigns: made, tried out, started in time, written for their audience, cancelled."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -50,6 +50,8 @@ from services.vouchers import find_voucher_template
 MOST_GRAPHEMES = 20
 MOST_AHEAD = timedelta(days=366)
 MOST_LATE = timedelta(days=1)
+MOST_PROBLEMS = 10
+"""Reasons why messages did not arrive, of one channel."""
 """A campaign that could not start for so long is not sent any more: its day is over."""
 _PAST = timedelta(minutes=1)
 BATCH = 50
@@ -158,9 +160,15 @@ _CONSENTS: Query[Consent] = query(
     )
 )
 _RESULTS: Query[Any] = query(
-    select(Message.channel, Message.status, func.count())
+    select(  # type: ignore[call-overload]
+        Message.channel,
+        Message.status,
+        Message.undelivered,
+        func.count(),
+        func.count(col(Message.delivered_at)),
+    )
     .where(col(Message.business_id) == BUSINESS, col(Message.campaign_id) == param("campaign"))
-    .group_by(col(Message.channel), col(Message.status))
+    .group_by(col(Message.channel), col(Message.status), col(Message.undelivered))
 )
 
 
@@ -238,15 +246,29 @@ class CampaignRehearsed(Outcome):
     sample: list[Sample] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class DeliveryProblem:
+    """Why messages that were accepted did not arrive, in the provider's words."""
+
+    reason: str
+    count: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChannelResult:
-    """What became of a campaign on one channel; the four numbers make up its audience."""
+    """What became of a campaign on one channel; the first four numbers make up its audience.
+
+    Of those that were accepted, some providers tell later which were delivered or not.
+    """
 
     channel: Channel
     accepted: int
     failed: int
     skipped: int
     waiting: int
+    delivered: int
+    undelivered: int
+    problems: list[DeliveryProblem]
 
 
 @operation(*MANAGERS)
@@ -324,10 +346,10 @@ async def cancel_campaign(
 
 async def results_of(tx: Transaction, campaign: Campaign) -> list[ChannelResult]:
     """What became of a campaign so far, on each of its channels."""
-    counts: dict[Channel, dict[MessageStatus, int]] = defaultdict(dict)
-    for channel, status, number in await tx.many(_RESULTS, campaign=campaign.id):
-        counts[channel][status] = number
-    return [_result(campaign, channel, counts[channel]) for channel in _channels(campaign)]
+    found: dict[Channel, _Counts] = defaultdict(_Counts)
+    for channel, *row in await tx.many(_RESULTS, campaign=campaign.id):
+        found[channel].add(*row)
+    return [_result(campaign, channel, found[channel]) for channel in _channels(campaign)]
 
 
 async def next_campaign(tx: Transaction, business: Business, span: Span) -> Due | None:  # noqa: ARG001 -- a job is told whose it is
@@ -484,19 +506,36 @@ def _channels(campaign: Campaign) -> list[Channel]:
     return [Channel(word) for word in campaign.channels]
 
 
-def _result(
-    campaign: Campaign, channel: Channel, counts: dict[MessageStatus, int]
-) -> ChannelResult:
+@dataclass
+class _Counts:
+    """How many messages of a channel are so."""
+
+    by_status: Counter[MessageStatus] = field(default_factory=Counter)
+    delivered: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+
+    def add(self, status: MessageStatus, problem: str | None, number: int, delivered: int) -> None:
+        self.by_status[status] += number
+        self.delivered += delivered
+        if problem is not None:
+            self.problems[problem] += number
+
+
+def _result(campaign: Campaign, channel: Channel, found: _Counts) -> ChannelResult:
     """Who was not written to yet waits; where the campaign was cancelled, they were skipped."""
     started = campaign.started_at is not None
     unwritten = campaign.audience_size - campaign.prepared if started else 0
     is_over = campaign.status is CampaignStatus.CANCELLED
+    counts, problems = found.by_status, found.problems.most_common(MOST_PROBLEMS)
     return ChannelResult(
         channel=channel,
-        accepted=counts.get(MessageStatus.ACCEPTED, 0),
-        failed=counts.get(MessageStatus.FAILED, 0),
-        skipped=counts.get(MessageStatus.SKIPPED, 0) + (unwritten if is_over else 0),
-        waiting=sum(counts.get(status, 0) for status in OPEN) + (0 if is_over else unwritten),
+        accepted=counts[MessageStatus.ACCEPTED],
+        failed=counts[MessageStatus.FAILED],
+        skipped=counts[MessageStatus.SKIPPED] + (unwritten if is_over else 0),
+        waiting=sum(counts[status] for status in OPEN) + (0 if is_over else unwritten),
+        delivered=found.delivered,
+        undelivered=found.problems.total(),
+        problems=[DeliveryProblem(reason, number) for reason, number in problems],
     )
 
 

@@ -30,6 +30,7 @@ from models import (
     VariantType,
 )
 from services.operation import MANAGERS, Input, Outcome, allow, operation
+from services.pass_marks import mark_passes
 from services.text import clean, image_url, long_text, short_text, within
 from services.vouchers import find_voucher_template
 
@@ -292,6 +293,7 @@ async def update_card_template(
     ]
     if name != template.name:
         template = await tx.change(template, name=name)
+        await mark_passes(tx, actor, now, template_id=template.id)
     if before != after:
         number = _draft_number(template)
         if version.version == number:
@@ -320,6 +322,7 @@ async def publish_card_template(
             published_at=template.published_at or now,
             published_by=template.published_by or actor.staff_id,
         )
+        await mark_passes(tx, actor, now, template_id=template.id)
     return CardTemplateOutcome(card_template=template)
 
 

@@ -61,6 +61,7 @@ from services.figures import count_card, count_deletion, count_reward, count_sta
 from services.lotteries import issue_ticket, play
 from services.operation import EVERYBODY, MANAGERS, Input, Outcome, operation
 from services.outbox import send_link
+from services.pass_marks import mark_passes
 from services.sale_refs import SaleRef, hold_sale_to_stamp, settle_stamped
 from services.text import short_text
 from services.vouchers import (
@@ -419,6 +420,7 @@ async def replace_card(
     card, _ = await live_card(tx, input.card, lock=True)
     for joined in await tx.many(_JOINED, card_id=card.id):
         await tx.change(joined, token=new_token(), wallet_pass_id=new_id("wp"))
+    await mark_passes(tx, actor, now, card_id=card.id)
     card = await tx.change(
         card,
         token=new_token(),
@@ -438,6 +440,7 @@ async def delete_card(
     if card is None or card.deleted_at is not None:
         raise NotFound("card", "input", "id")
     await tx.change(card, deleted_at=now, deleted_by_id=actor.staff_id)
+    await mark_passes(tx, actor, now, card_id=card.id)
     count_deletion(tx, actor, card, now)
     return CardDeleted(deleted_id=card.id)
 

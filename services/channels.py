@@ -38,10 +38,13 @@ from models import (
     Contact,
     Customer,
     PushSubscription,
+    WalletPass,
 )
 from services.contacts import bind, connections_of, revoke_address
 from services.operation import MANAGERS, Input, Outcome, operation
 from services.outbox import record_reports
+from services.owner_notices import tell_of_channel
+from services.pass_marks import IS_HELD
 
 _MOST_SETTING = 2_000
 _PATH = ("input", "settings")
@@ -92,6 +95,16 @@ _IN_WALLETS = _count(
     ),
     ~_said(Channel.PUSH, granted=False),
 )
+_WITH_PASSES = _count(
+    exists().where(
+        col(Card.business_id) == BUSINESS,
+        col(Card.customer_id) == col(Customer.id),
+        col(Card.deleted_at).is_(None),
+        IS_HELD,
+        col(WalletPass.card_id) == col(Card.id),
+    ),
+    ~_said(Channel.PUSH, granted=False),
+)
 _IN_BROWSERS = _count(
     exists().where(
         col(PushSubscription.business_id) == BUSINESS,
@@ -99,6 +112,7 @@ _IN_BROWSERS = _count(
     ),
     ~_said(Channel.PUSH, granted=False),
 )
+_BY_PUSH = {ChannelKind.WEB_PUSH: _IN_BROWSERS, ChannelKind.WALLET: _WITH_PASSES}
 _IN_CHATS = _count(
     or_(
         exists().where(
@@ -246,6 +260,9 @@ async def connect_channel(
         raise Invalid("It was connected at the same moment; look again.", *_PATH)
     else:
         connection = await tx.change(known, **values)
+    is_change = known is not None and known.disconnected_at is None
+    what = "given other settings" if is_change else "connected"
+    await tell_of_channel(tx, actor, connection, what, real_now)
     return ChannelConnected(channel=ConnectedChannel.of(connection, real_now))
 
 
@@ -279,6 +296,7 @@ async def disconnect_channel(
     connection = await live_connection(tx, input.id)
     real_now = actor.business.real_time(now)
     await tx.change(connection, settings="", disconnected_at=real_now)
+    await tell_of_channel(tx, actor, connection, "disconnected", real_now)
     return ChannelDisconnected(deleted_id=connection.id)
 
 
@@ -314,7 +332,7 @@ async def reachable(tx: Transaction, channel: ConnectedChannel) -> int:
         return await tx.one(_IN_CHATS, connection=channel.id)
     if channel.channel is Channel.EMAIL:
         return await tx.one(_BY_MAIL)
-    return await tx.one(_IN_BROWSERS if channel.kind is ChannelKind.WEB_PUSH else _IN_WALLETS)
+    return await tx.one(_BY_PUSH.get(channel.kind, _IN_WALLETS))
 
 
 def checked_settings(kind: ChannelKind, told: Any) -> dict[str, str]:

@@ -15,6 +15,7 @@ from core.ids import Id, new_id
 from db import BUSINESS, Taken, Transaction, param, query
 from models import Actor, Birthday, Channel, Consent, Customer
 from services.operation import EVERYBODY, Input, Outcome, operation
+from services.pass_marks import mark_passes
 from services.text import language_of, short_text
 
 _BY_EMAIL = query(
@@ -124,6 +125,8 @@ async def update_customer(
             )
     if values:
         customer = await tx.change(customer, **values)
+    if "language" in values:
+        await mark_passes(tx, actor, now, customer_id=customer.id)
     return CustomerUpdated(customer=customer)
 
 

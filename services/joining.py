@@ -138,10 +138,10 @@ async def ask_to_join(
     form: JoinForm,
     now: datetime,
     place: Place,
-) -> tuple[str, str, str] | None:
-    """Keep what was told, for a day: the id, address and secret for the mail to send.
+) -> None:
+    """Keep what was told, for a day; the join post mails the link.
 
-    None where this address has had its mails: the page says the same. Invalid for what cannot be
+    Not where this address has had its mails: the page says the same. Invalid for what cannot be
     kept, RateLimited for a network address that asks often. `now` is real time.
     """
     email = email_address(form.email, "email")
@@ -154,9 +154,9 @@ async def ask_to_join(
     await throttles.begin(database, secrets, [tries], now)
     secret = new_join_secret()
 
-    async def work(tx: Transaction) -> str | None:
+    async def work(tx: Transaction) -> None:
         if await tx.one(_LIVE, email=email, now=now) >= MOST_LIVE:
-            return None
+            return
         id = new_id("jr")
         await tx.add(
             JoinRequest(
@@ -172,12 +172,17 @@ async def ask_to_join(
                 takes_push=form.takes_push,
                 created_at=now,
                 expires_at=now + REQUEST_LASTS,
+                sealed_secret=secrets.encrypt(secret, purpose_of_link(id)),
+                mail_after=now,
             )
         )
-        return id
 
-    id = await database.write(business.id, work)
-    return None if id is None else (id, email, secret)
+    await database.write(business.id, work)
+
+
+def purpose_of_link(id: str) -> str:
+    """What the secret in a link is encrypted for."""
+    return f"join link {id}"
 
 
 async def request_of(

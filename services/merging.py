@@ -44,6 +44,7 @@ from services.cards import StampsAdded, following, pay_goal, promise_of
 from services.customers import customer_of
 from services.figures import count_deletion
 from services.operation import MANAGERS, Input, Outcome, operation
+from services.pass_marks import move_passes
 
 _CUSTOMERS = query(
     select(Customer)
@@ -380,6 +381,7 @@ async def _join(
         deleted_by_id=actor.staff_id,
     )
     await tx.run(_LEAD_CARDS_ON, from_id=other.id, to_id=joined.id)
+    await move_passes(tx, actor, other.id, joined.id, now)
     count_deletion(tx, actor, other, now)
     return joined
 

@@ -37,19 +37,23 @@ from models import (
     MessageStatus,
     Operation,
     OperationKind,
+    PassDevice,
     PushSubscription,
     Rendering,
     Row,
     Voucher,
     VoucherStatus,
     VoucherTemplate,
+    WalletPass,
     WebhookEndpoint,
 )
 from services.customers import customer_of
 from services.figures import count_deletion
 from services.imports import abandon_imports
+from services.join_mails import stranger
 from services.operation import OWNER, Input, Outcome, allow, operation
 from services.outbox import settle
+from services.pass_marks import mark_passes
 from services.uploads import empty_texts
 
 _LEADS = {
@@ -78,6 +82,7 @@ HOLDS_NOTHING = {
     "log_head": "numbers",
     "lottery_variant": "the owner's rules",
     "notice": "about endpoints, keys and sign-ins of staff",
+    "pass_cursor": "numbers",
     "password_reset": "of staff",
     "refused_call": "of staff: names of mutations, codes and sums",
     "point_of_sale": "the business's own; its secrets are encrypted",
@@ -132,12 +137,22 @@ _IS_RENDERING = (
     col(Rendering.endpoint_id).in_(_ENDPOINTS),
     col(Rendering.sequence).in_(_SEQUENCES),
 )
+_IS_ON_DEVICE = col(PassDevice.serial).in_(
+    select(WalletPass.serial).where(
+        col(WalletPass.business_id) == BUSINESS, among(col(WalletPass.card_id), "cards")
+    )
+)
 HELD: dict[str, Query[Any]] = {
     **{
         str(table.__tablename__): _own(table)
         for table in sorted(Row.__subclasses__(), key=lambda table: str(table.__tablename__))
         if _lead(table)
     },
+    "pass_device": query(
+        select(PassDevice)
+        .where(col(PassDevice.business_id) == BUSINESS, _IS_ON_DEVICE)
+        .order_by(col(PassDevice.serial), col(PassDevice.device))
+    ),
     "attempt": query(
         select(Attempt)
         .where(col(Attempt.business_id) == BUSINESS, *_IS_ATTEMPT[1:])
@@ -155,6 +170,18 @@ _RECORDS = query(
     select(Customer.id).where(
         col(Customer.business_id) == BUSINESS, col(Customer.merged_into) == param("id")
     )
+)
+_ADDRESSES: Query[Any] = query(
+    select(Customer.email).where(
+        col(Customer.business_id) == BUSINESS,
+        among(col(Customer.id), "customers"),
+        col(Customer.email).is_not(None),
+    )
+)
+_ASKED_WITH: Query[str] = query(
+    select(JoinRequest.email)
+    .join(Card, col(Card.id) == col(JoinRequest.card_id))
+    .where(col(JoinRequest.business_id) == BUSINESS, among(col(Card.customer_id), "customers"))
 )
 _CARDS = query(
     select(Card.id).where(
@@ -251,6 +278,12 @@ _ERASE = (
         reason=None,
     ),
     _drop(JoinRequest, JoinRequest.card_id, "cards"),
+    command(
+        delete(PassDevice).where(col(PassDevice.business_id) == BUSINESS, _IS_ON_DEVICE),
+    ),
+    _blank(
+        WalletPass, WalletPass.card_id, "cards", news_title=None, news=None, news_id=None, told=[]
+    ),
     _blank(ClaimCode, ClaimCode.claimed_card_id, "cards", external_ref=None),
     # An answer may repeat what it was sent, contact data among it.
     command(
@@ -366,6 +399,14 @@ async def records_of(tx: Transaction, id: str) -> list[str]:
     return [id, *await tx.many(_RECORDS, id=id)]
 
 
+async def strangers_of(tx: Transaction, actor: Actor, id: str) -> list[str]:
+    """What stood for a customer's id on letters to addresses of hers, before she was one."""
+    customers = await records_of(tx, id)
+    addresses = await tx.many(_ADDRESSES, customers=customers)
+    addresses += await tx.many(_ASKED_WITH, customers=customers)
+    return [stranger(actor.business_id, address) for address in sorted(set(addresses))]
+
+
 async def _person(tx: Transaction, customer: Customer) -> _Person:
     customers = await records_of(tx, customer.id)
     cards = await tx.many(_CARDS, customers=customers)
@@ -404,6 +445,7 @@ async def _retire(tx: Transaction, actor: Actor, card: Card, now: datetime) -> N
         gone |= {"deleted_at": now, "deleted_by_id": actor.staff_id}
         count_deletion(tx, actor, card, now)
     await tx.change(card, **gone)
+    await mark_passes(tx, actor, now, card_id=card.id)
 
 
 async def _erase_texts(tx: Transaction, person: _Person) -> None:

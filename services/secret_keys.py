@@ -9,7 +9,15 @@ from sqlmodel import col, select
 from core.secrets import Secrets
 from db import Command, Database, Query, Transaction, command, param, query
 from integrations.channels import purpose_of_connection
-from models import ChannelConnection, DeploymentKey, PointOfSale, SigningSecret, WebhookEndpoint
+from models import (
+    ChannelConnection,
+    DeploymentKey,
+    JoinRequest,
+    PointOfSale,
+    SigningSecret,
+    WebhookEndpoint,
+)
+from services.joining import purpose_of_link
 from services.points_of_sale import purpose_of_settings
 from services.push_keys import purpose_of_key
 from webhooks.parcels import purpose_of_headers
@@ -51,6 +59,17 @@ _KEYS: Query[Any] = query(
     .order_by(col(DeploymentKey.name))
     .limit(param("most"))
 )
+_LINKS: Query[Any] = query(
+    select(JoinRequest.id, JoinRequest.id, JoinRequest.sealed_secret)
+    .where(col(JoinRequest.id) > param("after"), col(JoinRequest.sealed_secret).is_not(None))
+    .order_by(col(JoinRequest.id))
+    .limit(param("most"))
+)
+_STORE_LINKS = command(
+    update(JoinRequest)
+    .where(col(JoinRequest.id) == param("id_"), col(JoinRequest.sealed_secret) == param("former"))
+    .values(sealed_secret=param("sealed"))
+)
 _STORE_CHANNELS = command(
     update(ChannelConnection)
     .where(
@@ -87,6 +106,7 @@ _KINDS: tuple[tuple[Query[Any], Command, Any], ...] = (
     (_TILLS, _STORE_TILLS, purpose_of_settings),
     (_CHANNELS, _STORE_CHANNELS, purpose_of_connection),
     (_KEYS, _STORE_KEYS, purpose_of_key),
+    (_LINKS, _STORE_LINKS, purpose_of_link),
 )
 
 

@@ -62,10 +62,11 @@ class Channels:
         settings: Settings,
         outgoing: Outgoing | None = None,
         push_key: Callable[[], Awaitable[str]] | None = None,
+        bring: Callable[[Letter], Awaitable[Answer]] | None = None,
     ) -> "Channels":
         """All that the files of this folder make of the settings."""
         way = outgoing or Outgoing(allow_insecure=settings.allow_insecure_webhooks)
-        parts = Parts(settings, way, push_key)
+        parts = Parts(settings, way, push_key, bring)
         made = [
             sender
             for file in _files()

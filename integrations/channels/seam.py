@@ -16,6 +16,9 @@ from models import Channel, ChannelKind, Messenger
 CARRY_SECONDS = 10.0
 """So long a batch begins new letters; with the last one's answer, less than a hand-over takes."""
 _SHORT, _LONG = 1.0, 30.0
+REPEAT_AFTER = (0.5, 1.5)
+"""How long to wait before each repeat of a request whose outcome is unknown, where that is safe."""
+_REPEAT_WITHIN, _REPEATS_END = 3.0, 18.0
 REFUSED_US = "the provider refused our credentials"
 """The reason of a rejection that has nothing to do with the message or whom it is for."""
 
@@ -238,11 +241,15 @@ class ChannelProvider(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """What senders are made of: the settings, the way out, and the key of pushes to browsers."""
+    """What senders are made of: the settings, the way out, and the key of pushes to browsers.
+
+    `bring` has the pass at a letter's address bring it; None without a wallet.
+    """
 
     settings: Settings
     outgoing: Outgoing
     push_key: Callable[[], Awaitable[str]] | None = None
+    bring: Callable[[Letter], Awaitable[Answer]] | None = None
 
 
 class Line:
@@ -297,6 +304,35 @@ class Line:
             return Rejected("not fit to be sent")
 
 
+async def repeated(ask: Callable[[], Awaitable[Reply]]) -> Reply:
+    """What a provider answers to whom a repeat of this request is harmless, by its own word.
+
+    Where its outcome is unknown it is asked again, at once and a few times; one that is slow is
+    not. From then on only success is believed: any other answer may be to the repeat alone.
+    NoAnswer where the outcome stays unknown, NotReached where it was never reached.
+    """
+    loop = asyncio.get_running_loop()
+    began, is_unknown = loop.time(), False
+    try:
+        async with asyncio.timeout(_REPEATS_END):
+            for pause in (*REPEAT_AFTER, None):
+                try:
+                    reply = await ask()
+                except (NotReached, NoAnswer) as error:
+                    if isinstance(error, NotReached) and not is_unknown:
+                        raise
+                else:
+                    if reply.is_good or not (is_unknown or _is_unknown(reply)):
+                        return reply
+                is_unknown = True
+                if pause is None or loop.time() - began > _REPEAT_WITHIN:
+                    break
+                await asyncio.sleep(pause)
+    except TimeoutError:
+        pass
+    raise NoAnswer("unknown outcome")
+
+
 def said(reply: Reply) -> dict[str, Any]:
     """The JSON object that was answered; an empty one where it was none."""
     told = reply.json()
@@ -309,9 +345,14 @@ def answer_of(reply: Reply) -> Answer:
         return asked_to_wait(reply.retry_after)
     if reply.status == 503:
         return RetryAfter(reply.retry_after or _LONG)
-    if reply.is_good or reply.status >= 500:
+    if reply.is_good or _is_unknown(reply):
         return Accepted() if reply.is_good else UNKNOWN
     return Rejected(REFUSED_US if reply.status == 401 else f"refused with {reply.status}")
+
+
+def _is_unknown(reply: Reply) -> bool:
+    """Whether an answer leaves open what became of the message: it broke while it was handled."""
+    return reply.status >= 500 and reply.status != 503
 
 
 def is_signed(key: str, body: bytes, given: str) -> bool:

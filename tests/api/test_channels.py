@@ -44,7 +44,8 @@ CAMPAIGN = """mutation($input: CreateCampaignInput!) { createCampaign(input: $in
 DRY_RUN = """query($input: CreateCampaignInput!) { campaignDryRun(input: $input) {
     notifications { channel count } messengers { messenger count } userErrors { code } } }"""
 RESULTS = """query($id: ID!) { campaign(id: $id) { status results {
-    channel accepted failed skipped waiting } } }"""
+    channel accepted failed skipped waiting delivered undelivered
+    problems { reason count } } } }"""
 _CONTACTS = query(select(Contact).where(col(Contact.business_id) == BUSINESS).order_by(Contact.id))
 _MESSAGES = query(select(Message).where(col(Message.business_id) == BUSINESS).order_by(Message.id))
 _BROWSERS = query(select(PushSubscription).where(col(PushSubscription.business_id) == BUSINESS))
@@ -335,7 +336,14 @@ async def test_disconnecting_forgets_the_settings_and_tells_the_provider(shop: S
     unreached = await shop.house.owner.do(CAMPAIGN, shop.campaign())
     back = await connect(shop.house, "TELEGRAM", telegram.SETTINGS)
     result = await shop.sent(await shop.send())
+    await connect(shop.house, "TELEGRAM", telegram.SETTINGS)
+    notices = await shop.house.owner.do("{ notices(first: 9) { nodes { kind message } } }")
 
+    did = ["connected", "connected", "disconnected", "given other settings"]
+    assert sorted((one["kind"], one["message"]) for one in notices["notices"]["nodes"]) == [
+        ("CHANNEL_CHANGED", f'The channel TELEGRAM "@kopi_bot" was {what} by Ayu (OWNER).')
+        for what in did
+    ]
     assert (
         first == again == {"disconnectChannel": {"deletedId": shop.channel["id"], "userErrors": []}}
     )
@@ -425,7 +433,8 @@ async def test_reports_may_come_in_any_order(house: House) -> None:
         await house.owner.do(consent, {"input": said})
         shop = Shop(house, Telegram(), template, card, made["channel"])
         told = (await house.owner.do(DRY_RUN, shop.campaign()))["campaignDryRun"]
-        assert (await shop.sent(await shop.send()))["accepted"] == 1
+        campaign = await shop.send()
+        assert (await shop.sent(campaign))["accepted"] == 1
         [message] = await house.all(_MESSAGES)
         [(_, callback)] = fake.told
         failed = {"type": "failed", "ref": message.reference, "reason": "off"}
@@ -436,14 +445,15 @@ async def test_reports_may_come_in_any_order(house: House) -> None:
             async with house.owner.session.post(url, data=body, headers=headers) as answer:
                 assert answer.status == 200
             [kept] = await house.all(_MESSAGES)
-            kinds.append((kept.delivered_at is not None, kept.undelivered, kept.status))
+            assert kept.status is MessageStatus.ACCEPTED
+            result = await shop.sent(campaign)
+            kinds.append((result["delivered"], result["undelivered"], result["problems"]))
         stop = {"type": "stopped", "messenger": "viber", "phone": "+6281234567"}
         body, headers = signed(callback["secret"], stop)
         async with house.owner.session.post(url, data=body, headers=headers) as answer:
             assert answer.status == 200
 
-    accepted = MessageStatus.ACCEPTED
-    assert kinds == [(False, "off", accepted), *[(True, None, accepted)] * 3]
+    assert kinds == [(0, 1, [{"reason": "off", "count": 1}]), *[(1, 0, [])] * 3]
     assert told["messengers"] == [{"messenger": "VIBER", "count": 1}]
     assert [one["phone"] for one in fake.got] == ["+6281234567"]
     assert await shop.consents() == {"MESSENGERS": False}

@@ -92,7 +92,7 @@ async def test_a_lost_database_is_red_and_says_no_more_than_that(
 @pytest.mark.parametrize(
     ("revision", "code", "says"),
     [
-        ("0000", 503, "at revision 0000, this release needs 0006"),
+        ("0000", 503, "at revision 0000, this release needs 0007"),
         ("0009", 200, "ok: at revision 0009 of a later release"),
     ],
 )

@@ -21,7 +21,6 @@ from processes import RunningServer
 from services.card_templates import ArchiveCardTemplateInput, archive_card_template
 from services.housekeeping import keep_house
 from services.joining import MOST_LIVE, MOST_OF_ADDRESS, SetJoinPageInput, set_join_page
-from services.privacy import EraseCustomerInput, erase_customer
 from tests.endpoints.pictures import read_svg
 
 FORM = {"email": "Budi@mail.example", "name": "Budi", "day": "3", "month": "5", "year": ""}
@@ -319,19 +318,25 @@ async def test_erasing_a_customer_drops_what_was_asked(
     settings: Settings,
     database: Database,
     cafe: Cafe,
-    clock: ManualClock,
     template: CardTemplate,
 ) -> None:
     await http.post(await link(http, settings, template))
     await link(http, settings, template)
     [customer] = await rows(database, cafe, _BY_EMAIL, email="budi@mail.example")
-    told = EraseCustomerInput(id=Id(customer.id))
+    before = await mails(settings, 2)
+    mutation = "mutation($id: ID!) { eraseCustomer(input: {id: $id}) { erasedId } }"
 
-    await database.write(
-        cafe.business.id, lambda tx: erase_customer(tx, cafe.owner, told, clock.now())
+    answer = await http.post(
+        "/graphql",
+        json={"query": mutation, "variables": {"id": customer.id}},
+        headers={"authorization": f"Bearer {cafe.api_key}"},
     )
 
+    assert answer.json()["data"]["eraseCustomer"]["erasedId"] == customer.id
     assert await rows(database, cafe, _REQUESTS) == []
+    # The stand-in's file keeps nothing of her either, asked for before she was a customer.
+    assert len(before) == 2
+    assert await mails(settings, 0) == []
 
 
 @pytest.mark.on("sqlite")
