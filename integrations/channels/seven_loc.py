@@ -89,8 +89,11 @@ class Provider:
         }
         key = sha256(" ".join(letter.id for letter in letters).encode()).hexdigest()
         headers = {**self._headers, "idempotency-key": key}
-        reply = await self._outgoing.request(
-            "POST", f"{self._url}/broadcasts", headers=headers, json=told
+        # The contract: the same key sends nothing twice.
+        reply = await seam.repeated(
+            lambda: self._outgoing.request(
+                "POST", f"{self._url}/broadcasts", headers=headers, json=told
+            )
         )
         rejected = seam.said(reply).get("rejected") if reply.is_good else None
         answers: dict[str, seam.Answer] = {

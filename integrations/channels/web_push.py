@@ -64,11 +64,13 @@ class WebPushSender:
             "content-type": "application/octet-stream",
             "ttl": str(_TTL),
             "urgency": "normal",
-            # A push service shows one message of a topic: a repeat takes the place of the first.
             "topic": letter.id.partition("_")[2][:32],
         }
         body = encrypted(letter)
-        reply = await self._outgoing.request("POST", letter.address, headers=headers, body=body)
+        # By its topic it takes the place of one that waits, by its tag of one that is shown.
+        reply = await seam.repeated(
+            lambda: self._outgoing.request("POST", letter.address, headers=headers, body=body)
+        )
         if reply.status in (404, 410):
             return seam.Rejected("the browser is gone", is_permanent=True)
         return seam.answer_of(reply)

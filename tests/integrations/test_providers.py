@@ -18,7 +18,7 @@ from fakes import seven_loc, telegram, whatsapp
 from fakes.mailbox import a_mailbox
 from fakes.providers import Provider, serving
 from fakes.push_service import PushService
-from integrations.channels import Channels
+from integrations.channels import Channels, seam
 from integrations.channels.email import EmailSender, mail_of
 from integrations.channels.seam import (
     REFUSED_US,
@@ -48,6 +48,8 @@ MESSENGERS = {
     "whatsapp": (ChannelKind.WHATSAPP, Messenger.WHATSAPP),
     "seven_loc": (ChannelKind.SEVEN_LOC, Messenger.VIBER),
 }
+HARMLESS = {"seven_loc", "web_push"}
+"""Those to whom a request whose outcome is unknown may be repeated."""
 pytestmark = pytest.mark.on("sqlite")
 
 
@@ -200,8 +202,39 @@ async def test_a_provider_that_is_busy_is_asked_again(bench: Bench) -> None:
 
 
 @every_channel
-async def test_what_broke_halfway_is_not_sent_again(bench: Bench) -> None:
+async def test_what_broke_halfway_is_sent_again_only_where_that_is_harmless(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seam, "REPEAT_AFTER", (0.01, 0.01))
     bench.fake.mood = "broken"
+
+    answers = await bench.sender.send(bench.letters(1))
+
+    assert answers == [UNKNOWN]
+    assert bench.fake.asked == (3 if bench.kind in HARMLESS else 1)
+
+
+@every_channel
+async def test_what_broke_once_arrives_once_where_a_repeat_is_harmless(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It broke after the message was taken: the worst that can be."""
+    monkeypatch.setattr(seam, "REPEAT_AFTER", (0.01, 0.01))
+    bench.fake.mood = "broken after it was taken"
+
+    [answer] = await bench.sender.send(bench.letters(1))
+
+    known = {told["id"] if bench.kind == "web_push" else str(told) for told in bench.fake.got}
+    assert len(known) == 1
+    assert isinstance(answer, Accepted if bench.kind in HARMLESS else Rejected)
+
+
+@every_channel
+async def test_a_refusal_of_the_repeat_says_nothing_of_the_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seam, "REPEAT_AFTER", (0.01, 0.01))
+    bench.fake.mood = "broken, then closed to us"
 
     answers = await bench.sender.send(bench.letters(1))
 
@@ -209,7 +242,10 @@ async def test_what_broke_halfway_is_not_sent_again(bench: Bench) -> None:
 
 
 @every_channel
-async def test_a_provider_that_hangs_costs_one_message(bench: Bench) -> None:
+async def test_a_provider_that_hangs_costs_one_message(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seam, "_REPEAT_WITHIN", 0.1)
     bench.fake.mood = "silent"
     bench.outgoing._deadline = 0.3
 
