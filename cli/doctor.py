@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_network
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 5.0
 _LONG = 32
+_SOON = timedelta(days=30)
+"""So long before its end a certificate is told of: Apple makes a new one in minutes."""
 _CONNECTIONS = 10
 """What one process opens to PostgreSQL at most, beside one for the doorbell."""
 
@@ -83,6 +86,7 @@ def _look() -> Iterator[Finding]:
     yield from _folder(settings)
     yield from _doorbell(settings)
     yield from _mail(settings)
+    yield from _wallets(settings)
     yield from _public(settings)
     yield from _proxies(settings)
     yield from _dangers(settings)
@@ -312,6 +316,43 @@ def _reachable(check: str, url: str, port: int) -> Finding:
             check, f"nobody answers at {host}:{port} ({type(error).__name__})", "Is it running?"
         )
     return ok(check, f"somebody listens at {host}:{port}")
+
+
+def _wallets(settings: Settings) -> Iterator[Finding]:
+    """What is known without asking anybody."""
+    if settings.apple_pass_certificate:
+        yield _apple(settings)
+    if settings.google_wallet_issuer:
+        yield _google(settings)
+
+
+def _apple(settings: Settings) -> Finding:
+    from integrations.wallets.apple import Credentials  # noqa: PLC0415
+
+    check, page = "apple wallet", "See docs/integrations/apple-wallet.md."
+    try:
+        credentials = Credentials.of(settings)
+    except ValueError as error:
+        return fault(check, str(error), page)
+    left, day = credentials.ends_at - datetime.now(UTC), credentials.ends_at.date()
+    if left <= timedelta():
+        return fault(check, f"the certificate ended on {day}: nobody is told of stamps", page)
+    if left < _SOON:
+        return warning(check, f"the certificate ends on {day}", page)
+    if not settings.url.startswith("https:"):
+        return warning(check, "passes stay as they are", "Telephones call by https: public URL.")
+    return ok(check, f"{credentials.pass_type} is good until {day}")
+
+
+def _google(settings: Settings) -> Finding:
+    from integrations.wallets.google import account_of  # noqa: PLC0415
+
+    check = "google wallet"
+    try:
+        account = account_of(settings.google_wallet_account)
+    except ValueError as error:
+        return fault(check, str(error), "See docs/integrations/google-wallet.md.")
+    return ok(check, f"issuer {settings.google_wallet_issuer}, as {account.email}")
 
 
 def _public(settings: Settings) -> Iterator[Finding]:

@@ -102,13 +102,24 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
 
 
+@contextmanager
+def _told_at_start() -> Iterator[None]:
+    """Tell which setting is bad, and end."""
+    try:
+        yield
+    except ValueError as error:
+        typer.echo(f"Settings: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
 def _run_server(settings: Settings, *, with_worker: bool) -> None:
     import uvicorn  # noqa: PLC0415
 
     from server import create_app, server_options  # noqa: PLC0415
 
     _allow_files()
-    app = create_app(settings, with_worker=with_worker)
+    with _told_at_start():
+        app = create_app(settings, with_worker=with_worker)
     database = app.state.deployment.database
     database.on_broken = lambda: signal.raise_signal(signal.SIGINT)
 
@@ -141,7 +152,8 @@ async def _work(settings: Settings) -> None:
     from worker import working  # noqa: PLC0415
 
     _allow_files()
-    deployment = deployment_of(settings)
+    with _told_at_start():
+        deployment = deployment_of(settings)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

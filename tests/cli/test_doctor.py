@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,7 @@ from core.secrets import Secrets
 from core.settings import Settings
 from db import Database, Query, Transaction, database_of, query
 from factories import NOW, a_business
+from fakes.apple import authority
 from models import SigningSecret, Vocabulary, WebhookEndpoint
 from processes import Process
 from services.secret_keys import look
@@ -95,6 +97,43 @@ def test_a_wrong_setting_is_told_of(
     assert said[check]["grade"] == grade
     assert said[check]["do"]
     assert code == int(any(line["grade"] == "fault" for line in said.values()))
+
+
+@pytest.mark.parametrize(
+    ("ends_in", "grade", "says"),
+    [
+        (timedelta(days=31), "ok", "pass.example.stampwire is good until"),
+        (timedelta(days=29), "warning", "the certificate ends on"),
+        (timedelta(days=-1), "fault", "the certificate ended on"),
+    ],
+)
+@pytest.mark.on("sqlite")
+def test_the_end_of_a_pass_certificate_is_told_of(
+    doctor: Doctor, ends_in: timedelta, grade: str, says: str
+) -> None:
+    signed = authority(datetime.now(UTC) + ends_in)
+    told = {f"STAMPWIRE_{name.upper()}": text for name, text in signed.settings.items()}
+    _, said = doctor.says(**told, STAMPWIRE_PUBLIC_URL="https://a.example")
+
+    assert said["apple wallet"]["grade"] == grade
+    assert says in said["apple wallet"]["says"]
+
+
+@pytest.mark.on("sqlite")
+def test_bad_settings_of_wallets_are_told_of_and_keep_a_server_from_starting(
+    doctor: Doctor,
+) -> None:
+    bad = {
+        "STAMPWIRE_APPLE_PASS_CERTIFICATE": "nowhere.pem",
+        "STAMPWIRE_GOOGLE_WALLET_ISSUER": "338",
+        "STAMPWIRE_GOOGLE_WALLET_ACCOUNT": "nowhere.json",
+    }
+    _, said = doctor.says(**bad)
+    done = doctor.run("serve", **bad)
+
+    assert said["apple wallet"]["grade"] == said["google wallet"]["grade"] == "fault"
+    assert done.exit_code == 2
+    assert "Settings: Apple Wallet: the file with the certificate" in done.stderr
 
 
 def test_a_broker_or_mail_server_that_is_away_is_a_fault(doctor: Doctor) -> None:
