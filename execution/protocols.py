@@ -69,6 +69,10 @@ class Patience:
     url_bytes: int = 8_192
     head_bytes: int = 16_384
     headers: int = 100
+    requests_waiting: int = 16
+    """Requests that may have come on a connection before those ahead of them are answered."""
+    pieces: int = 1_000
+    """Parts in which a body may come, and one more for each hundred bytes of it."""
     messages_at_once: int = 400
     """Frames of any kind that a socket may send in a burst."""
     messages_per_second: float = 100.0
@@ -397,6 +401,9 @@ class Exchange(HttpToolsProtocol):
     _stall: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _body_bytes = 0
+    _pieces = 0
+    _wrapping = 0
+    """Bytes around the body: sizes of chunks, and what comes behind them."""
     _body_began = 0.0
     _leftover = 0
     _held = 0
@@ -430,6 +437,7 @@ class Exchange(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._part is not _Part.BODY:
             self._head_bytes += len(data)
+        part, number, had = self._part, self._number, self._body_bytes
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -441,7 +449,12 @@ class Exchange(HttpToolsProtocol):
             return
         if self._part is _Part.HEAD and self._head_bytes > self.patience.head_bytes:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        elif not self.transport.is_closing():
+            return
+        if part is self._part is _Part.BODY and number == self._number:
+            self._wrapping += len(data) - (self._body_bytes - had)
+            if self._wrapping > self.patience.head_bytes + self._body_bytes // 2:
+                self._end_body()
+        if not self.transport.is_closing():
             self._await_rest()
 
     def on_message_begin(self) -> None:
@@ -457,17 +470,34 @@ class Exchange(HttpToolsProtocol):
             self._fault = HTTPStatus.REQUEST_URI_TOO_LONG
             raise _Unfit
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; what comes as one behind the body is thrown away."""
+        if self._part is not _Part.BODY:
+            super().on_header(name, value)
+            if len(self.headers) > self.patience.headers:
+                self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                raise _Unfit
+            return
+        self._pieces += 1
+        if self._pieces > self.patience.pieces:
+            self._end_body()
+            raise _Unfit
+
     def on_headers_complete(self) -> None:
         """The head is complete; the body may follow."""
         size = sum(len(name) + len(value) for name, value in self.headers)
-        if size > self.patience.head_bytes or len(self.headers) > self.patience.headers:
+        if size > self.patience.head_bytes:
             self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             raise _Unfit
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            raise _Unfit  # whatever stands before us may have looked at the other one
+        if len(self.pipeline) >= self.patience.requests_waiting:
+            raise _Unfit  # and the connection is cut
         if not self.gate.begin(self):
             self._fault = HTTPStatus.SERVICE_UNAVAILABLE
             raise _Unfit
         self._part, self._head_bytes = _Part.BODY, 0
-        self._body_bytes = self._leftover = 0
+        self._body_bytes = self._leftover = self._pieces = self._wrapping = 0
         self._body_began = self.loop.time()
         super().on_headers_complete()
 
@@ -475,18 +505,30 @@ class Exchange(HttpToolsProtocol):
         """More of the body; what follows the answer is thrown away, but not without end."""
         super().on_body(body)
         self._body_bytes += len(body)
+        self._pieces += 1
+        if self._pieces > self.patience.pieces + self._body_bytes // 100:
+            self._end_body()
+            raise _Unfit
         if not self.cycle.response_complete:
             self._hold(len(body))
         else:
             self._leftover += len(body)
             if self._leftover > self.patience.leftover_bytes:
-                self.transport.close()
+                self._end_body()
+                raise _Unfit
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         super().on_message_complete()
         self._part = _Part.NOTHING
         self.gate.finish(self)
+
+    def _end_body(self) -> None:
+        """Too much of it, or around it: said so, unless the request was answered."""
+        if self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST)
 
     def _hold(self, size: int) -> None:
         """More of a body is held, unless it is taken away as quickly as it comes."""
@@ -689,7 +731,7 @@ _SOCKET = {
 }  # fmt: skip
 _EXCHANGE = {
     "_should_upgrade", "_unset_keepalive_if_required", "connection_lost", "data_received",
-    "handle_websocket_upgrade", "on_body", "on_headers_complete", "on_message_begin",
+    "handle_websocket_upgrade", "on_body", "on_header", "on_headers_complete", "on_message_begin",
     "on_message_complete", "on_response_complete", "on_url", "pause_writing", "resume_writing",
     "shutdown", "timeout_keep_alive_handler",
 }  # fmt: skip

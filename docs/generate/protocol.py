@@ -86,6 +86,18 @@ def _waits() -> str:
         ("The size of a body", f"{told.body_bytes} bytes (uploads: 20 MB); then 413"),
         ("The address", f"{given.url_bytes} bytes; then 414"),
         ("The headers", f"{given.headers}, with {given.head_bytes} bytes in all; then 431"),
+        (
+            "The parts in which a body comes, trailers among them",
+            f"{given.pieces}, and one more for each 100 bytes; then 400",
+        ),
+        (
+            "Bytes around the chunks of a body",
+            f"{given.head_bytes}, and half as many as the body has; then 400",
+        ),
+        (
+            "Requests on a connection before the one ahead of them is answered",
+            f"{given.requests_waiting}; then it is cut",
+        ),
         ("Somebody who reads nothing of an answer", f"{given.answer_seconds:g} s"),
         ("Somebody who reads nothing of a stream or socket", f"{given.send_seconds:g} s"),
         ("`connection_init`", f"{told.init_seconds:g} s; then 4408"),

@@ -1,4 +1,4 @@
-"""Slow, endless and flooding callers: each is let go in time, while others are served.
+"""Slow, endless, crumbling and flooding callers: each is let go in time, while others are served.
 
 Rows 6, 10, 17, 22 and 23 of the threat table. Deadlines are shortened, and their bounds with them:
 10 s for headers and 30 s for bodies are 0.8 s and 1.6 s here.
@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import ClientError
 
 from clients import bare_socket
 from core.settings import Settings
@@ -121,6 +122,7 @@ async def _held(house: Any, count: int, first: bytes, then: bytes) -> tuple[floa
         return max(seconds), list(said)
 
 
+@pytest.mark.alone
 async def test_900_slow_heads_and_300_slow_bodies_are_let_go_while_others_are_served(
     house: Any, figure: Callable[[str], None]
 ) -> None:
@@ -130,18 +132,21 @@ async def test_900_slow_heads_and_300_slow_bodies_are_let_go_while_others_are_se
             _held(house, 900, b"POST /graphql HTTP/1.1\r\nhost: x\r\n", b"x: y\r\n")
         )
         bodies = asyncio.create_task(_held(house, 300, SLOW_BODY, b" "))
-        waits = []
+        waits, is_lost = [], False
         while not (heads.done() and bodies.done()):
             began = time.monotonic()
-            assert (await house.owner.call(VIEWER)).status == 200
+            try:
+                assert (await house.owner.call(VIEWER)).status == 200
+            except ClientError:  # this loop serves 1 200 callers too: it was late, and so were we
+                is_lost = True
             waits.append(time.monotonic() - began)
             await asyncio.sleep(0.02)
         (head, said), (body, answers) = await heads, await bodies
         slowest = sorted(waits)[int(len(waits) * 0.99)]
         figure(f"heads {head:.1f} s, bodies {body:.1f} s, others' p99 {slowest * 1000:.0f} ms")
-        if head <= HEAD + SLACK and body <= BODY + SLACK:
+        if not is_lost and head <= HEAD + SLACK and body <= BODY + SLACK:
             break
-        assert not last, (head, body)
+        assert not last, (head, body, is_lost)
 
     # What was sent at that very moment may have reset the connection, and the answer with it.
     told = Counter(answer[:12] for answer in said + answers)
@@ -210,6 +215,67 @@ async def test_a_body_without_end_is_answered_and_then_cut(house: Any) -> None:
 
     assert said.startswith(b"HTTP/1.1 413")
     assert time.monotonic() - began < 0.5 + 2 * SLACK
+
+
+async def test_a_body_in_crumbs_is_refused(house: Any) -> None:
+    """Each crumb is a call of ours: 20 bodies of single bytes once held the loop for 3 s."""
+    ask = json.dumps({"query": VIEWER}).encode()
+    head = (
+        b"POST /graphql HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        b"content-type: application/json\r\ntransfer-encoding: chunked\r\n"
+        b"authorization: Bearer " + house.owner.key.encode() + b"\r\n\r\n"
+    )
+    crumb, end = b"1\r\n \r\n", b"0\r\n\r\n"
+    whole = b"%x\r\n%s\r\n" % (len(ask), ask)
+    async with wired(house) as connect:
+        few = await (await connect()).dribble(head + crumb * 900 + whole + end)
+        many = await (await connect()).dribble(head + crumb * 1_100 + whole + end)
+        late = await (await connect()).dribble(
+            head.replace(b"/graphql", b"/livez").replace(b"POST", b"GET") + crumb * 40_000
+        )
+
+    assert few.startswith(b"HTTP/1.1 200"), few
+    assert many.startswith(b"HTTP/1.1 400"), many
+    assert late.count(b"HTTP/1.1") == 1, late
+
+
+BEHIND = {
+    "trailers without end": b"a: b\r\n",
+    "one trailer without end": b"y" * 1_000,
+}
+WITHIN = {"an extension without end": b"1;" + b"a" * 1_000, "a size without end": b"0" * 1_000}
+
+
+@pytest.mark.parametrize("name", [*BEHIND, *WITHIN])
+async def test_what_comes_around_a_body_has_an_end_long_before_its_deadline(
+    house: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three connections that sent trailers once took two gigabytes, and ten seconds at once."""
+    protocol = house.owner.server.protocol
+    monkeypatch.setattr(protocol, "patience", replace(protocol.patience, body_seconds=20.0))
+    head = SLOW_BODY.replace(b"content-length: 5000", b"transfer-encoding: chunked")[:-1]
+    before = b"1\r\n{\r\n0\r\nx: " if name in BEHIND else b"1\r\n{\r\n"
+    async with wired(house) as connect, asyncio.timeout(15):
+        said = await (await connect()).dribble(
+            head + before, (BEHIND | WITHIN)[name] * 30, every=0.01
+        )
+
+    # What was sent at that very moment may have reset the connection, and the answer with it.
+    assert said[:12] in (b"HTTP/1.1 400", b"")
+
+
+async def test_so_many_requests_wait_on_a_connection_and_no_more(house: Any) -> None:
+    """Each that waits is held: 40 connections of 20 000 each once took 1.9 GB, and 12 s at once."""
+    ask = b"GET /hooks/sample/%d HTTP/1.1\r\nhost: x\r\n\r\n"
+    async with wired(house) as connect:
+        some = b"".join(ask % number for number in range(15))
+        few = await (await connect()).dribble(some + b"GET /livez HTTP/1.0\r\nhost: x\r\n\r\n")
+        many = await (await connect()).dribble((ask % 1) * 5_000)
+
+    assert few.count(b"HTTP/1.1 401") == 15
+    assert few.count(b"HTTP/1.1 200") == 1
+    assert many.count(b"HTTP/1.1") <= 16
+    assert (await house.owner.call(VIEWER)).status == 200
 
 
 async def test_an_upload_that_comes_quickly_enough_has_longer(

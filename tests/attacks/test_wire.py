@@ -46,6 +46,7 @@ def request(*headers: bytes, method: bytes = b"POST", path: bytes = b"/graphql")
 AMBIGUOUS: dict[str, tuple[bytes, ...]] = {
     "a length and chunks": (b"content-length: 4", b"transfer-encoding: chunked"),
     "chunks and a length": (b"transfer-encoding: chunked", b"content-length: 4"),
+    "two hosts": (b"host: y",),
     "two lengths": (b"content-length: 0", b"content-length: 38"),
     "a list of lengths": (b"content-length: 0, 38",),
     "a length with a sign": (b"content-length: +5",),
