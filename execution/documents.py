@@ -9,7 +9,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from graphql import (
@@ -30,10 +29,17 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from core.limits import DocumentLimits
+from core.memory import Memory
 from resolvers.context import Context
 
 ERRORS_TOLD = 5
-_REMEMBERED = 1_024
+ROOM = 8_000_000
+"""Bytes that remembered documents take, nearly: all of the contract are a quarter of it.
+
+Python looks all of it through for garbage now and then, and nobody is served meanwhile: with 32 MB
+for 200 ms.
+"""
+_BYTES_AT_LEAST, _BYTES_OF_A_WORD, _BYTES_OF_A_CHARACTER = 2_000, 500, 4
 _ASKS_FOR_SCHEMA = re.compile(r"__(schema|type)\b")
 _LONGEST_REMEMBERED = 20_000
 _USUAL = DocumentLimits()
@@ -52,16 +58,33 @@ class Checked:
 
 def check_document(schema: GraphQLSchema, text: str, limits: DocumentLimits = _USUAL) -> Checked:
     """Parse, limit and validate a document; successes and failures are remembered."""
-    if len(text) > _LONGEST_REMEMBERED:
-        return _check(schema, text, limits)
-    return _remembered(schema, text, limits)
+    key = (schema, text, limits)
+    found = _remembered.get(key)
+    if found is None:
+        found = _check(schema, text, limits)
+        if len(text) <= _LONGEST_REMEMBERED:
+            _remembered.keep(key, found, size_of(text, found.document))
+    return found
+
+
+def is_remembered(schema: GraphQLSchema, text: str, limits: DocumentLimits) -> bool:
+    """Whether to check a document is to look it up."""
+    return (schema, text, limits) in _remembered
+
+
+def size_of(text: str, document: DocumentNode | None) -> int:
+    """About how many bytes a document takes with its text: what nobody has read has no words."""
+    words = document.token_count or 0 if document is not None else 0
+    return _BYTES_AT_LEAST + _BYTES_OF_A_WORD * words + _BYTES_OF_A_CHARACTER * len(text)
 
 
 def _check(schema: GraphQLSchema, text: str, limits: DocumentLimits) -> Checked:
     try:
         document = parse(text, max_tokens=limits.tokens)
     except GraphQLError as error:
-        return Checked(None, (error,))
+        # Its traceback would keep all that was read so far.
+        error.__cause__ = error.__context__ = None
+        return Checked(None, (error.with_traceback(None),))
     if broken := _over_limit(document, limits):
         code = {"code": "QUERY_TOO_COMPLEX"}
         return Checked(document, (GraphQLError(broken, extensions=code),))
@@ -81,7 +104,7 @@ def _invalid(error: GraphQLError) -> GraphQLError:
     )
 
 
-_remembered = lru_cache(_REMEMBERED)(_check)
+_remembered: Memory[tuple[GraphQLSchema, str, DocumentLimits], Checked] = Memory(ROOM)
 
 
 def _over_limit(document: DocumentNode, limits: DocumentLimits) -> str | None:

@@ -1,15 +1,15 @@
 """Rendering: an endpoint's own document, checked when it is saved and executed per event."""
 
-from functools import lru_cache
 from typing import Any
 
 from graphql import GraphQLError
 from strawberry.schema.base import BaseSchema
 
 from core.limits import DocumentLimits
+from core.memory import Memory
 from db import Transaction
 from execution.cost import price_in
-from execution.documents import check_document
+from execution.documents import ROOM, check_document, size_of
 from execution.subscriptions import LogSubscription, log_subscription
 from models import Actor, EventRow
 from resolvers.context import Context, Deployment
@@ -24,7 +24,7 @@ class Renderer:
 
     def __init__(self, schema: BaseSchema) -> None:
         self._schema = schema
-        self._understood = lru_cache(256)(self._understand)
+        self._understood: Memory[str, LogSubscription] = Memory(ROOM)
         self.deployment: Deployment | None = None
 
     def check(self, text: str) -> None:
@@ -35,7 +35,7 @@ class Renderer:
         checked = check_document(core, text, self._limits)
         if checked.errors:
             raise ValueError(_first_of(checked.errors))
-        said = self._understood(text)
+        said = self._understand(text)
         if said is None or said.operation.variable_definitions:
             raise ValueError("A document is one subscription of events, without variables.")
         if said.after is not None:
@@ -47,7 +47,7 @@ class Renderer:
 
     async def render(self, actor: Actor, text: str, event: EventRow) -> str | None:
         """The body for an event; None where the document's filter leaves it out."""
-        said = self._understood(text)
+        said = self._understand(text)
         if said is None:
             raise ValueError("This document does not fit the schema any more.")
         assert self.deployment is not None  # noqa: S101 -- set where the process is composed
@@ -57,7 +57,12 @@ class Renderer:
         return (await said.answer(context, event)).decode()
 
     def _understand(self, text: str) -> LogSubscription | None:
-        return log_subscription(self._schema, text, None, None, self._limits)
+        said = self._understood.get(text)
+        if said is None:
+            said = log_subscription(self._schema, text, None, None, self._limits)
+            if said is not None:
+                self._understood.keep(text, said, size_of(text, said.document))
+        return said
 
     @property
     def _limits(self) -> DocumentLimits:

@@ -40,7 +40,7 @@ from core.errors import Denied, Overloaded, RateLimited
 from core.metrics import REQUESTS, SOCKETS, SUBSCRIPTIONS
 from endpoints.explorer import explorer, is_for_people
 from execution.cost import charge_subscription, limit_headers
-from execution.documents import check_document
+from execution.documents import check_document, is_remembered
 from execution.fanout import Fanout, Member, TooSlow
 from execution.gate import AGAIN_SECONDS
 from execution.protocols import (
@@ -68,7 +68,7 @@ from execution.transport import (
 )
 from models import Actor, encode_cursor
 from resolvers.callers import caller_of, secret_in, secret_of
-from resolvers.charges import charge_of_call, charge_stranger
+from resolvers.charges import charge_of_call, charge_reading, charge_stranger
 from resolvers.context import Context, Deployment
 
 TOO_SLOW = 4008
@@ -144,16 +144,23 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         is_new = message["id"] not in self.operations
         most = self.max_subscriptions_per_connection
         running = len(self.operations) + len(self._storing)
-        if self.connection_acknowledged and is_new and most and running >= most:
-            error = GraphQLError(
-                f"A socket carries at most {most} operations at once.",
-                extensions={"code": "RATE_LIMITED"},
-            )
-            await self.send_message(
-                {"id": message["id"], "type": "error", "payload": [error.formatted]}
-            )
-            return
+        if self.connection_acknowledged and is_new:
+            if most and running >= most:
+                said = f"A socket carries at most {most} operations at once."
+                await self._refuse(message, said, {"code": "RATE_LIMITED"})
+                return
+            try:
+                await self.view.pay_for_reading(self.context, message["payload"]["query"])
+            except RateLimited as error:
+                await self._refuse(message, str(error), error.extensions)
+                return
         await super().handle_subscribe(message)
+
+    async def _refuse(self, message: Any, said: str, extensions: dict[str, Any]) -> None:
+        error = GraphQLError(said, extensions=extensions)
+        await self.send_message(
+            {"id": message["id"], "type": "error", "payload": [error.formatted]}
+        )
 
     async def handle_message(self, message: Any) -> None:
         """Any message; one of a wrong shape closes the socket with 4400."""
@@ -337,6 +344,11 @@ class GraphQLView(GraphQL[Context, None]):
         finally:
             self.seats.leave(context)
 
+    async def pay_for_reading(self, context: Context, text: str) -> None:
+        """Charge its caller for a document that nobody sent before. RateLimited if it cannot."""
+        if not is_remembered(self._core, text, self.limits):
+            await charge_reading(context, len(text))
+
     def stores(self, text: str, operation_name: str | None) -> bool:
         """Whether a document asks for a mutation."""
         document = check_document(self._core, text, self.limits).document
@@ -357,6 +369,7 @@ class GraphQLView(GraphQL[Context, None]):
                 Outcome.STRANGER, "GET is for callers with a key.", WWW_Authenticate="Bearer"
             )
         data = await read_request(asked, self.parse_json)
+        await self.pay_for_reading(context, data.query or "")
         document = check_document(self._core, data.query or "", self.limits).document
         operation = document and get_operation_ast(document, data.operation_name)
         kind = operation.operation if operation else None

@@ -15,6 +15,9 @@ from core.errors import Denied, RateLimited
 from core.settings import Settings
 from resolvers.context import Context
 
+_SHORT, _CHARACTERS = 1_000, 25
+"""Characters of a document that are read for nothing, and those beyond them that cost a point."""
+
 
 @dataclass
 class Charge:
@@ -79,10 +82,25 @@ def bucket_for(context: Context) -> tuple[Bucket, str]:
 async def charge_stranger(context: Context) -> None:
     """Take from its address what a call without a good key costs. RateLimited after too many."""
     if context.caller is None:
-        (bucket, whose), now = bucket_for(context), context.deployment.clock.now()
-        taken = await context.deployment.buckets.take(bucket, whose, 1, now)
-        if not taken.is_granted:
-            raise too_fast(bucket, 1, taken.level)
+        await _take(context, 1)
+
+
+async def charge_reading(context: Context, length: int) -> None:
+    """Take what it costs to read so long a document. RateLimited if it cannot be paid for.
+
+    Whether it is good is known only then, so it is paid for before; what is short is free. No
+    bucket is too small for it: who has saved enough may send one, and then waits.
+    """
+    if amount := max(0, length - _SHORT) // _CHARACTERS:
+        size = int(bucket_for(context)[0].size)
+        await _take(context, min(amount, size))
+
+
+async def _take(context: Context, amount: int) -> None:
+    (bucket, whose), now = bucket_for(context), context.deployment.clock.now()
+    taken = await context.deployment.buckets.take(bucket, whose, amount, now)
+    if not taken.is_granted:
+        raise too_fast(bucket, amount, taken.level)
 
 
 def caller_key(context: Context) -> str | None:

@@ -2,6 +2,7 @@
 
 from core.errors import Refused
 from db import Transaction
+from resolvers.charges import charge_reading
 from resolvers.context import Context
 from services import webhook_dry_run as service
 from services.webhook_dry_run import WebhookDryRunInput, WebhookRehearsed
@@ -11,6 +12,7 @@ from webhooks.bodies import Draft
 async def webhook_dry_run(context: Context, input: WebhookDryRunInput) -> WebhookRehearsed:
     """What an endpoint would be sent for a past event."""
     actor, documents = context.actor, context.deployment.documents
+    await charge_reading(context, len(input.document or ""))
 
     async def work(tx: Transaction) -> Draft | None:
         return await service.rehearse_delivery(tx, actor, input, documents=documents)

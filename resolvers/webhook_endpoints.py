@@ -5,6 +5,7 @@ from typing import Any
 
 from core.errors import Refused
 from models import WebhookEndpoint
+from resolvers.charges import charge_reading
 from resolvers.context import Context
 from resolvers.perform import perform, performs, resolves
 from services import signing_secrets, webhook_endpoints, webhook_health
@@ -39,6 +40,7 @@ async def create_webhook_endpoint(
     context: Context, input: CreateWebhookEndpointInput, *, is_rest_hook: bool = False
 ) -> Outcome:
     """Make an endpoint, unless its name leads where webhooks may not go."""
+    await charge_reading(context, len(input.document or ""))
     try:
         await _look_up(context, input.url)
     except Refused as refusal:
@@ -55,6 +57,7 @@ async def create_webhook_endpoint(
 @resolves(webhook_endpoints.update_webhook_endpoint)
 async def update_webhook_endpoint(context: Context, given: Mapping[str, Any]) -> Outcome:
     """Change an endpoint, unless its new name leads where webhooks may not go."""
+    await charge_reading(context, len(given.get("document") or ""))
     try:
         if given.get("url"):
             await _look_up(context, given["url"])

@@ -5,11 +5,21 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from time import perf_counter
 from typing import Any
 
 import pytest
-from graphql import OperationDefinitionNode, get_operation_ast, parse, validate
+from graphql import (
+    OperationDefinitionNode,
+    get_named_type,
+    get_operation_ast,
+    is_leaf_type,
+    is_object_type,
+    is_required_argument,
+    parse,
+    validate,
+)
 from graphql.utilities import get_introspection_query
 
 from backends import free_port
@@ -17,12 +27,14 @@ from clients import Answer, Client
 from conftest import serving
 from core.buckets import Bucket, LocalBuckets, SharedBuckets
 from core.clock import ManualClock
+from core.ids import new_id
 from core.settings import Settings
 from execution.prices import price_of
 from factories import PASSWORD, a_card, a_card_template, a_customer
 from houses import House
 from models import Role
 from resolvers.context import Deployment
+from samples import things_of
 from server import _schema
 
 GRAPHQL = _schema._schema
@@ -286,11 +298,12 @@ async def asked(client: Client, text: str, **variables: Any) -> tuple[Answer, di
 
 async def spend(client: Client, amount: int) -> None:
     """Use up a part of a bucket, by mutations that are refused: nothing of them is given back."""
-    one = 'm%s: voidVoucher(input: {id: "v_00000000000000000000000000"}) { userErrors { code } }'
+    one, nothing = "m%s: voidVoucher(input: $i) {userErrors {code}}", {"id": new_id("v")}
     while amount:
         count = min(amount // 11, 19)
         if count:
-            await client.do(f"mutation {{ {' '.join(one % number for number in range(count))} }}")
+            all_ = " ".join(one % number for number in range(count))
+            await client.do(f"mutation($i: VoidVoucherInput!) {{ {all_} }}", {"i": nothing})
             amount -= 11 * count
         else:
             await client.do("{ viewer { __typename } }")
@@ -322,6 +335,48 @@ async def test_items_in_edges_and_under_aliases_are_counted(house: House) -> Non
     # 2 + 3 items × (1 in an edge, 1 as a node with a connection of 2 that is empty).
     cost = answer.body["extensions"]["cost"]
     assert (cost["requested"], cost["actual"]) == (2 + 10 * (1 + 1 + 4), 2 + 3 * (1 + 1 + 2))
+
+
+def grown(random: Random, kind: Any, levels: int) -> str:
+    """A random selection of fields that need no argument; pages of random sizes."""
+    fields = ["__typename"]
+    for name, field in random.sample(sorted(kind.fields.items()), min(6, len(kind.fields))):
+        inner = get_named_type(field.type)
+        if any(is_required_argument(told) for told in field.args.values()) or is_leaf_type(inner):
+            continue
+        if levels and is_object_type(inner):
+            size = f"(first: {random.randint(1, 4)})" if "first" in field.args else ""
+            fields.append(name + size + grown(random, inner, levels - 1))
+    return " { " + " ".join(fields) + " }"
+
+
+def items(value: Any) -> int:
+    """How many items the pages of an answer have, those within others too."""
+    if isinstance(value, list):
+        return sum(map(items, value))
+    if not isinstance(value, dict):
+        return 0
+    own = sum(len(value.get(name) or ()) for name in ("nodes", "edges"))
+    return own + sum(map(items, value.values()))
+
+
+@pytest.mark.on("sqlite")
+async def test_nobody_gets_more_than_was_paid_for(house: House, clock: ManualClock) -> None:
+    """Of queries that nobody thought of beforehand."""
+    await things_of(house.database, house.actor, house.deployment.secrets)
+    random, answered, most = Random(7), 0, 0
+    for _ in range(80):
+        clock.advance(timedelta(seconds=100))
+        answer, _ = await asked(house.owner, "query" + grown(random, GRAPHQL.query_type, 4))
+        if answer.codes:  # it asks for too much
+            assert answer.codes == ["QUERY_TOO_COMPLEX"], answer
+            continue
+        cost, given = answer.body["extensions"]["cost"], items(answer.body["data"])
+        assert given <= cost["actual"] <= cost["requested"]
+        answered, most = answered + 1, max(most, given)
+
+    assert answered > 40
+    assert most > 10
 
 
 async def test_the_bucket_empties_and_fills_by_the_clock(house: House, clock: ManualClock) -> None:
@@ -416,7 +471,7 @@ async def test_a_subscription_is_paid_for_once_and_its_events_are_free(house: Ho
     async with house.owner.socket() as socket:
         log = await socket.subscribe("subscription { events { type card { id } } }")
         pulse = await socket.subscribe("subscription { pulse { __typename } }")
-        await asyncio.sleep(0.1)
+        await house.until_awaited()
         for _ in range(3):
             await a_card(house.database, house.actor, template.id)
         for _ in range(3):
@@ -476,6 +531,65 @@ async def test_strangers_have_a_small_bucket_for_each_address(
     # A key that opens no door is a stranger's.
     answer, _ = await asked(client_of("7loc_sc_nonsense"), "{ __typename }")
     assert (answer.status, answer.code) == (429, "RATE_LIMITED")
+
+
+def unknown(name: str, length: int) -> str:
+    """A document of that length which is good for nothing, and which nobody sent before."""
+    return f"{{ {name} ".ljust(length - 1, ",") + "}"
+
+
+async def test_what_nobody_sent_before_is_paid_for_by_its_length(
+    house: House, client_of: Callable[..., Client]
+) -> None:
+    """Else a stranger would keep the server reading for nothing, 60 ms for four kilobytes."""
+    stranger = client_of()
+    for name in ("nothing", "never"):
+        answer, _ = await asked(stranger, unknown(name, 3_500))  # 100 points of 200
+        assert answer.code == "GRAPHQL_VALIDATION_FAILED"
+    answer, headers = await asked(stranger, unknown("nowhere", 3_500))
+    assert (answer.status, answer.code) == (429, "RATE_LIMITED")
+    assert headers["Retry-After"] == "10"
+    for name in ("nothing", "never"):  # what was read before is looked up
+        answer, _ = await asked(stranger, unknown(name, 3_500))
+        assert answer.code == "GRAPHQL_VALIDATION_FAILED"
+    answer, _ = await asked(stranger, unknown("short", 1_000))
+    assert answer.code == "GRAPHQL_VALIDATION_FAILED"
+
+    long = "{ viewer { __typename } }".ljust(2_000)
+    for spent in (41, 1):
+        before = (await asked(house.owner, "{ rateLimit { remaining } }"))[0].data
+        answer, _ = await asked(house.owner, long)
+        left = answer.body["extensions"]["cost"]["remaining"]
+        assert before["rateLimit"]["remaining"] - left == spent
+
+
+async def test_sockets_pay_for_what_nobody_sent_before(house: House) -> None:
+    async with house.owner.socket() as socket:
+        told = await socket.subscribe(unknown("anything", 30_000))  # all that the bucket holds
+        message = await told.message()
+        assert message["payload"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
+        told = await socket.subscribe(unknown("something", 3_500))
+        message = await told.message()
+        assert message["type"] == "error"
+        [error] = message["payload"]
+        assert error["extensions"] == {"code": "RATE_LIMITED", "retryAfterMs": 10_000}
+        told = await socket.subscribe(unknown("little", 1_000))
+        message = await told.message()
+        assert message["payload"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
+
+
+async def test_documents_of_endpoints_are_paid_for_by_their_length(house: House) -> None:
+    create = """mutation($d: String) { createWebhookEndpoint(
+        input: {url: "http://127.0.0.1:9/", document: $d}) { userErrors { code } } }"""
+    change = """mutation($d: String) { updateWebhookEndpoint(
+        input: {id: "wh_00000000000000000000000000", document: $d}) { userErrors { code } } }"""
+    rehearse = """query($d: String) { webhookDryRun(
+        input: {eventId: "evt_00000000000000000000000000", document: $d}) { __typename } }"""
+    for ask, price in ((create, 11), (change, 11), (rehearse, 1)):
+        before = await house.owner.do("{ rateLimit { remaining } }")
+        answer, _ = await asked(house.owner, ask, d=unknown("nothing", 3_500))
+        left = (await house.owner.do("{ rateLimit { remaining } }"))["rateLimit"]["remaining"]
+        assert before["rateLimit"]["remaining"] - left == price + 100 + 1, answer
 
 
 async def test_rate_limit_tells_how_the_bucket_stands(house: House, clock: ManualClock) -> None:

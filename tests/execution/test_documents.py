@@ -1,11 +1,14 @@
 """Documents: remembered by their text, refused with one code each, and hidden from strangers."""
 
+import gc
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import strawberry
+from graphql import Token
 
 from core.settings import DocumentLimits
 from execution import documents
@@ -148,10 +151,33 @@ def test_a_document_is_remembered_by_its_text_unless_it_is_long() -> None:
 
     def is_remembered(text: str) -> bool:
         first, second = (check_document(SCHEMA._schema, text, LIMITS) for _ in range(2))
+        assert documents.is_remembered(SCHEMA._schema, text, LIMITS) == (first is second)
         return first is second
 
     assert [is_remembered(text) for text in (short, long, longer)] == [True, True, False]
-    assert documents._remembered.cache_info().maxsize == 1_024
+
+
+def heavy(number: int) -> str:
+    """Nearly as many words as a document may have, two characters each."""
+    return f"{{ double(number: {number}) {'a ' * 1_900}}}"
+
+
+def broken(number: int) -> str:
+    """The same, but it never ends."""
+    return heavy(number)[:-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("made", [heavy, broken])
+def test_what_is_remembered_takes_no_more_than_it_may(made: Callable[[int], str]) -> None:
+    """All that strangers send is remembered: of the heaviest there were once 540 MB."""
+    for number in range(30):
+        check_document(SCHEMA._schema, made(number), LIMITS)
+    gc.collect()
+    words = sum(isinstance(thing, Token) for thing in gc.get_objects())
+
+    assert documents._remembered.taken <= documents.ROOM
+    assert words * 500 < 1.5 * documents.ROOM  # of 30 documents there would be 28 MB
 
 
 def test_the_limits_are_those_of_the_deployment() -> None:
