@@ -15,8 +15,15 @@ from core.errors import Denied, Refused
 from db import Taken
 from execution.counting import count_operation
 
-_SUGGESTION = re.compile(r" Did you mean [^?]*\?")
-"""What graphql-core adds to a mistake in variables: names that strangers need not learn."""
+_SUGGESTION = re.compile(
+    r" Did you mean (?:the enum value )?'\w+'(?:, '\w+'){0,4}(?:,? or '\w+')?\?", re.ASCII
+)
+"""What graphql-core adds to a mistake in variables: names that strangers need not learn.
+
+What callers wrote stands in the same text: nothing here may try one place of it again and again.
+"""
+LONGEST = 1_000
+"""Characters of a message: what was wrong is repeated in it, however long it was."""
 
 log = structlog.get_logger("stampwire.graphql")
 
@@ -61,9 +68,13 @@ def present(error: GraphQLError) -> GraphQLError:
     if cause is not None and not isinstance(cause, GraphQLError):
         return _masked(error, cause)
     if error.extensions and "code" in error.extensions:
-        return error
-    message = _SUGGESTION.sub("", error.message)
+        return _coded(error, _short(error.message), error.extensions)
+    message = _short(_SUGGESTION.sub("", error.message))
     return _coded(error, message, {"code": _request_code(error)})
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…"
 
 
 def _request_code(error: GraphQLError) -> str:

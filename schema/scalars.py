@@ -1,7 +1,10 @@
 """Our scalars: times in UTC with `Z`, timezones by name, ids as the standard ID."""
 
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any, NewType
 
 import strawberry
@@ -17,6 +20,9 @@ from services.template_documents import Document
 
 TimeZone = NewType("TimeZone", str)
 _MOST_DIGITS = 30
+_DEEPEST = 30
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 def write_time(moment: datetime) -> str:
@@ -35,15 +41,22 @@ def read_time(text: Any) -> datetime:
     raise GraphQLError("A DateTime is written as in RFC 3339, such as 2026-05-11T12:34:56Z.")
 
 
+def read_day(text: Any) -> date:
+    """A day of the calendar."""
+    try:
+        if isinstance(text, str) and _DAY.fullmatch(text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise GraphQLError("A Date is written as 2026-05-11.")
+
+
 def read_decimal(text: Any) -> Decimal:
     """A finite number of at most 30 digits, before and behind the point."""
-    try:
-        number = Decimal(str(text))
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if isinstance(text, bool) or not number.is_finite() or not _is_plain(number):
-        raise GraphQLError("A Decimal is a plain number, such as 42.50.")
-    return number
+    told = "" if isinstance(text, bool) else str(text)
+    if _NUMBER.fullmatch(told) and _is_plain(number := Decimal(told)):
+        return number
+    raise GraphQLError("A Decimal is a plain number, such as 42.50.")
 
 
 def _is_plain(number: Decimal) -> bool:
@@ -51,18 +64,43 @@ def _is_plain(number: Decimal) -> bool:
     return digits <= _MOST_DIGITS and abs(number.adjusted()) <= _MOST_DIGITS
 
 
+def read_json(told: Any) -> Any:
+    """A value of JSON that whoever looks into it can follow to its end."""
+    level: list[Any] = [told]
+    for _ in range(_DEEPEST):
+        if not level:
+            return told
+        level = [inner for value in level for inner in _inside(value)]
+    raise GraphQLError(f"A JSON value is less than {_DEEPEST} levels deep.")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+_JSON = replace(DEFAULT_SCALAR_REGISTRY[JSON], parse_value=read_json)
+
 scalar_map: dict[object, Any] = {
     Id: DEFAULT_SCALAR_REGISTRY[strawberry.ID],
-    ChannelSettings: DEFAULT_SCALAR_REGISTRY[JSON],
-    Design: DEFAULT_SCALAR_REGISTRY[JSON],
-    Document: DEFAULT_SCALAR_REGISTRY[JSON],
-    SettingsDocument: DEFAULT_SCALAR_REGISTRY[JSON],
+    JSON: _JSON,
+    ChannelSettings: _JSON,
+    Design: _JSON,
+    Document: _JSON,
+    SettingsDocument: _JSON,
     TimeZone: strawberry.scalar(
         name="TimeZone",
         description="A timezone of the IANA database, such as `Asia/Jakarta`.",
         specified_by_url="https://www.iana.org/time-zones",
         serialize=str,
         parse_value=str,
+    ),
+    date: strawberry.scalar(
+        name="Date",
+        description="A day, written as `2026-05-11`.",
+        serialize=date.isoformat,
+        parse_value=read_day,
     ),
     datetime: strawberry.scalar(
         name="DateTime",

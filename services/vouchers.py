@@ -108,6 +108,8 @@ _OF_CUSTOMER_BY_CODE = query(
     .limit(1)
 )
 
+_LAST_YEAR = 2199
+
 
 @dataclass(kw_only=True)
 class ValidityInput:
@@ -118,7 +120,7 @@ class ValidityInput:
     unlimited: Annotated[bool | None, Doc("For ever; only `true` has a meaning.")] = None
     days: Annotated[int | None, Doc("To the end of the day so many days on, 1–3650.")] = None
     months: Annotated[int | None, Doc("To the end of the day so many months on, 1–120.")] = None
-    date: Annotated[Day | None, Doc("To the end of this day.")] = None
+    date: Annotated[Day | None, Doc("To the end of this day, up to the year 2199.")] = None
 
 
 @dataclass(kw_only=True)
@@ -436,6 +438,8 @@ def validity_of(told: ValidityInput | None, *path: str) -> tuple[Validity, int |
         if not 1 <= told.months <= 120:
             raise Invalid("Between 1 and 120 months.", *path, "months")
         return Validity.MONTHS, told.months, None
+    if told.date is not None and told.date.year > _LAST_YEAR:
+        raise Invalid(f"A day up to the year {_LAST_YEAR}.", *path, "date")
     return Validity.FIXED_DATE, None, told.date
 
 

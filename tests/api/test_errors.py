@@ -51,6 +51,14 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     (STAMP, {"input": {"card": {"id": "a"}, "channel": "FAX"}}, "BAD_USER_INPUT"),
     ("{ cards(first: 0) { totalCount } }", {}, "BAD_USER_INPUT"),
     ('{ events(after: "garbage") { totalCount } }', {}, "BAD_USER_INPUT"),
+    *(
+        (STAMP, {"input": {"card": {"id": "a"}, "amount": amount}}, "BAD_USER_INPUT")
+        for amount in ("1_000", " 1", "\u0661\u0662", "9" * 31, True, [1])
+    ),
+    *(
+        ("query($d: Date) { overview(date: $d) { __typename } }", {"d": day}, "BAD_USER_INPUT")
+        for day in ("2026-02-30", "2026-W01-1", "20260511", "\u0662\u0660\u0662\u0666-01-01", 5)
+    ),
     (
         "query($f: EventFilter) { events(filter: $f) { totalCount } }",
         {"f": {"since": "yesterday"}},
@@ -198,6 +206,29 @@ async def test_enormous_integers_in_documents_and_variables_are_bad_input(house:
         assert given.codes in (["BAD_USER_INPUT"], ["BAD_REQUEST"])
         _check_typed(written)
         _check_typed(given)
+
+
+async def test_a_long_mistake_is_told_in_few_words(house: Any) -> None:
+    """What was written is repeated in the message; to look it through once took three seconds."""
+    long = " Did you mean " * 6_500
+    by_variable = (
+        "query($d: Date, $f: EventFilter) "
+        "{ overview(date: $d) { __typename } events(filter: $f) { totalCount } }"
+    )
+    asks: tuple[tuple[str, dict[str, Any]], ...] = (
+        (by_variable, {"d": long}),
+        (by_variable, {"f": {long: 1}}),
+        (by_variable, {"f": {f"{long[:900]}{number}": 1 for number in range(90)}}),
+        (f'{{ cards(first: "{long}") {{ totalCount }} }}', {}),
+        (f"{{ node(id: {'[' * 150}{']' * 150}) {{ id }} }}", {}),
+    )
+    for ask, variables in asks:
+        answer = await house.owner.call(ask, variables)
+
+        assert answer.codes
+        assert max(len(error["message"]) for error in answer.body["errors"]) <= 1_000
+        assert "isoformat" not in json.dumps(answer.body)
+        _check_typed(answer)
 
 
 async def test_a_body_over_100_kb_is_413_whether_or_not_it_tells_its_size(house: Any) -> None:
