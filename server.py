@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -40,6 +41,7 @@ from webhooks.sender import Sender
 from worker import working
 
 _schema = make_schema(CheckDocuments, ChargeCost, PresentErrors)
+_THREADS = 64
 
 
 def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
@@ -143,6 +145,9 @@ def server_options(settings: Settings) -> dict[str, Any]:
 @asynccontextmanager
 async def opened(deployment: Deployment) -> AsyncIterator[None]:
     """Open the parts of a process, and close them in the other order."""
+    # Names of webhooks are looked up here: as many as this may be slow before others wait.
+    names = ThreadPoolExecutor(_THREADS, thread_name_prefix="loop")
+    asyncio.get_running_loop().set_default_executor(names)
     async with AsyncExitStack() as stack:
         watchdog = Watchdog()
         watchdog.start()

@@ -9,7 +9,8 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -20,6 +21,8 @@ from yarl import URL
 _MOST_URL = 2_000
 _MOST_NAME = 253
 _RESOLVE_SECONDS = 5
+_LOOKING_UP = ThreadPoolExecutor(8, thread_name_prefix="names")
+"""For names in URLs that are saved: who saves slow ones keeps nobody's webhooks waiting."""
 _NOT_PUBLIC_4 = tuple(
     IPv4Network(text)
     for text in (
@@ -205,5 +208,6 @@ def _all_allowed(addresses: Iterable[str], allow_insecure: bool) -> bool:
 
 
 async def _resolve(host: str, port: int) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_LOOKING_UP, look_up)
     return [str(where[0]) for _, _, _, _, where in found]

@@ -1,5 +1,6 @@
 """Sheets: rows of a CSV file, read as its bytes come, with no more than a piece in memory."""
 
+import asyncio
 import codecs
 import csv
 import io
@@ -10,6 +11,8 @@ COLUMNS = ("name", "email", "phone", "birthday", "stamps")
 MOST_ROWS = 100_000
 MOST_CHARS = 65_536
 """A row that is longer is none: most likely a quote was never closed."""
+_PIECE = 8_192
+"""Bytes that are read at one go: there may be a row in each of them."""
 
 
 class Unreadable(Exception):
@@ -69,7 +72,7 @@ async def _records(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[str]]:
     decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
     separator: str | None = None
     waiting = ""
-    async for data in chunks:
+    async for data in _pieces(chunks):
         waiting += decoder.decode(data)
         cut = waiting.rfind("\n") + 1
         if cut:
@@ -83,6 +86,14 @@ async def _records(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[str]]:
     waiting += decoder.decode(b"", final=True)
     for record, _ in _parsed(waiting, separator or _separator(waiting)):
         yield record
+
+
+async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, little by little: others have their turn in between."""
+    async for data in chunks:
+        for start in range(0, len(data), _PIECE):
+            yield data[start : start + _PIECE]
+            await asyncio.sleep(0)
 
 
 def _parsed(text: str, separator: str) -> Iterator[tuple[list[str], int]]:

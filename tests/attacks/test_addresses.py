@@ -5,6 +5,7 @@ Rows 36 and 64 of the threat table.
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -151,3 +152,15 @@ async def test_we_answer_to_our_own_names_alone(house: Any) -> None:
             assert "location" not in answer.headers
             if due != 200:
                 assert (await answer.json())["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
+async def test_slow_names_of_some_webhooks_leave_room_for_others(house: Any) -> None:
+    """A thread waits for each; on two cores a loop has six of them by itself."""
+    go_on, loop = threading.Event(), asyncio.get_running_loop()
+    slow = [loop.run_in_executor(None, go_on.wait, 20) for _ in range(40)]
+    try:
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(lambda: house.owner.key)
+    finally:
+        go_on.set()
+        await asyncio.gather(*slow)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -165,11 +166,11 @@ async def test_a_name_of_loopback_leads_nowhere_wrong_in_development() -> None:
 async def test_a_name_is_looked_up_with_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    async def answer(host: str, port: int, **how: Any) -> list[Any]:
+    def answer(host: str, port: int, **how: Any) -> list[Any]:
         asked.append((host, port, how))
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", port))]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
 
     said = [
         await leads_astray(url, allow_insecure=False)
@@ -194,3 +195,30 @@ async def test_a_name_that_takes_too_long_is_looked_up_no_longer(
         said = await leads_astray("https://partner.example/", allow_insecure=True, resolve=never)
 
     assert said is False
+
+
+async def test_slow_names_that_are_saved_leave_room_to_look_up_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each holds a thread for as long as its server likes; a loop has few of its own."""
+    go_on = threading.Event()
+
+    def answer(host: str, *_: Any, **__: Any) -> list[Any]:
+        if host.startswith("slow"):
+            go_on.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", 443))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    saved = [
+        asyncio.create_task(leads_astray(f"https://slow{n}.example/", allow_insecure=False))
+        for n in range(50)
+    ]
+    try:
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            found = await asyncio.get_running_loop().getaddrinfo("quick.example", 443)
+    finally:
+        go_on.set()
+        await asyncio.gather(*saved)
+
+    assert found[0][4] == ("8.8.8.8", 443)

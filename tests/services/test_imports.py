@@ -1,5 +1,6 @@
 """Imports: rows become customers, each once, whatever breaks in between."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -493,6 +494,24 @@ async def test_a_sheet_reads_the_same_however_its_bytes_come(size: int) -> None:
 async def test_hostile_sheets_end_quickly(body: bytes) -> None:
     with pytest.raises(Unreadable):
         _ = [row async for row in rows_of(_pieces(body, 2**18))]
+
+
+async def test_others_have_their_turn_while_a_sheet_is_read() -> None:
+    """Short rows without end: at one go they once held the loop for half a second."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(others())
+    rows = [row async for row in rows_of(_pieces(b"email\n" + b"a\n" * 90_000, 2**18))]
+    task.cancel()
+
+    assert len(rows) == 90_000
+    assert turns >= 20
 
 
 async def test_jobs_of_several_businesses_are_done_side_by_side(
