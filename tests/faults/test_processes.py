@@ -29,7 +29,7 @@ from partners import BEGINNING, Api
 from patience import until
 from processes import Process
 
-pytestmark = [pytest.mark.on("postgres"), pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.on("postgres"), pytest.mark.slow, pytest.mark.calm]
 
 EVENTS = "subscription($after: String) { events(after: $after) { sequence cursor } }"
 MARGIN = 1.0
@@ -208,6 +208,26 @@ async def test_a_mutation_at_one_is_seen_at_the_other(
         if took[5] <= POLL_SECONDS / 2:
             return
     raise AssertionError
+
+
+async def test_of_twenty_redemptions_at_two_servers_one_wins(cluster: Cluster) -> None:
+    """The second thing that a hostile reviewer tries: ten at each server, all at once."""
+    async with (
+        Api(cluster.webs[0].graphql, cluster.key) as here,
+        Api(cluster.webs[1].graphql, cluster.key) as there,
+    ):
+        template = cluster.demo["voucherTemplate"]["id"]
+        voucher = (await here.do("IssueVoucher", templateId=template))["voucher"]
+        asked = {"voucher": {"id": voucher["id"]}}
+
+        told = await asyncio.gather(
+            *(api.ask("RedeemVoucher", input=asked) for api in [here, there] * 10)
+        )
+
+        codes = Counter(error["code"] for given in told for error in given["userErrors"])
+        events = [event["type"] for given in told for event in given["events"]]
+        assert codes == {"VOUCHER_ALREADY_REDEEMED": 19}
+        assert events == ["VOUCHER_REDEEMED"]
 
 
 async def test_endpoints_are_leased_by_one_worker_at_a_time(

@@ -1,4 +1,4 @@
-// Apollo Client, over HTTP and over sockets.
+// Apollo Client, over HTTP and over sockets; subscriptions also as multipart answers of HTTP.
 import assert from 'node:assert/strict';
 import { ApolloClient, ApolloLink, CombinedGraphQLErrors, HttpLink, InMemoryCache, gql } from '@apollo/client';
 import { GraphQLWsLink } from '@apollo/client/link/subscriptions';
@@ -19,17 +19,19 @@ const split = clientWith(ApolloLink.split(
   ({ operationType }) => operationType === OperationTypeNode.SUBSCRIPTION, overSocket, overHttp,
 ));
 const sockets = clientWith(overSocket);
+const multipart = clientWith(overHttp);
 
 const query = async (client) =>
   assert.ok((await client.query({ query: gql(BUSINESS) })).data.viewer.business.id);
 const issue = async (client = split) =>
   (await client.mutate({ mutation: gql(ISSUE), variables: somebody() })).data.issueCard;
-const begin = (after, next, fail) => {
-  const heard = split
+const beginOn = (client) => (after, next, fail) => {
+  const heard = client
     .subscribe({ query: gql(EVENTS), variables: { after }, fetchPolicy: 'no-cache' })
     .subscribe({ next: ({ data, error }) => (data ? next(data.events) : fail(error)), error: fail });
   return () => heard.unsubscribe();
 };
+const begin = beginOn(split);
 const isInvalid = (error) => CombinedGraphQLErrors.is(error)
   && error.errors[0].extensions.code === 'GRAPHQL_VALIDATION_FAILED';
 
@@ -50,4 +52,6 @@ await judge({
   'an error over a socket': () => assert.rejects(sockets.query({ query: gql(WRONG) }), isInvalid),
   'a subscription': () => hears(begin, issue),
   'a subscription goes on from its cursor': () => resumes(begin, issue),
+  'a subscription as a multipart answer': () => hears(beginOn(multipart), issue),
+  'a multipart answer goes on from its cursor': () => resumes(beginOn(multipart), issue),
 });

@@ -95,13 +95,10 @@ GRAPHQL_SSE = Judge(
 )
 APOLLO = Judge(
     "Apollo Client",
-    "the same, over HTTP and sockets",
+    "the same, over HTTP and sockets; subscriptions also as multipart answers of HTTP",
     "test_clients.py",
     npm=("@apollo/client",),
-    leaves_out=(
-        ("multipart subscriptions", "sockets and event streams carry them"),
-        ("batched requests", "batching is off: one request is one operation"),
-    ),
+    leaves_out=(("batched requests", "batching is off: one request is one operation"),),
 )
 URQL = Judge(
     "urql",

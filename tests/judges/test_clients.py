@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.on("sqlite"), pytest.mark.slow]
         (AUDITS, "graphql-http.mjs", 61),
         (GRAPHQL_WS, "graphql-ws.mjs", 10),
         (GRAPHQL_SSE, "graphql-sse.mjs", 7),
-        (APOLLO, "apollo.mjs", 9),
+        (APOLLO, "apollo.mjs", 11),
         (URQL, "urql.mjs", 9),
     ],
     ids=lambda value: value.name if isinstance(value, Judge) else "",
