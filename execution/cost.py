@@ -1,7 +1,7 @@
 """Cost: every operation is priced before it runs, and paid for from its caller's bucket.
 
 What it may cost at most is taken first; what its connections did not give is given back. A
-subscription is paid for once, when it begins; its events are free.
+subscription is paid for when it begins; its events are free, as long as they are cheap.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -92,13 +92,17 @@ async def charge_for(context: Context, price: Price, variables: Mapping[str, Any
 
 async def charge_subscription(
     context: Context, schema: GraphQLSchema, said: LogSubscription
-) -> None:
-    """Take what a subscription of the log costs. TooComplex or RateLimited if it may not begin."""
+) -> int:
+    """Take what a subscription of the log costs; says how much that may be for each event.
+
+    TooComplex or RateLimited if it may not begin.
+    """
     checked = check_document(schema, said.text, limits_of(context))
     price = price_in(schema, checked, said.operation)
-    refusal = (await charge_for(context, price, said.variables)).refusal
-    if refusal is not None:
-        raise refusal
+    charge = await charge_for(context, price, said.variables)
+    if charge.refusal is not None:
+        raise charge.refusal
+    return charge.requested
 
 
 def limit_headers(charge: Charge) -> dict[str, str]:

@@ -6,10 +6,14 @@ and each of their sockets is only written to. Whoever keeps up is written to dir
 does not, or comes from further back, reads the log from its own cursor at its own pace, until it
 has caught up. So nobody's memory grows, nobody waits for a neighbour, and there is no seam:
 wherever a subscriber is, its place in the log says what it still has to get.
+
+Events are free as long as they are cheap, and few different ones are asked for. Beyond that a
+group pays for each from the bucket of a member, and waits while it is empty: whoever asks for much
+gets it later, and nobody else does.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +28,7 @@ from events.log import check_cursor, head_of
 from execution.protocols import Blocked
 from execution.subscriptions import LogSubscription
 from models import EventRow, decode_cursor, encode_cursor
+from resolvers.charges import FREE_PER_EVENT, caller_key, pay_for_event
 from resolvers.context import Context, Deployment
 from services.listings import LOG, log_page
 from services.pages import MOST, PageArgs
@@ -36,9 +41,13 @@ _AT_ONCE = 10
 """Events answered before others get a turn."""
 _KEPT = 256
 """Answers a group with several members keeps for those who are a little behind."""
+FREE_GROUPS = 100
+"""Different subscriptions of one key, session or token whose cheap events are free."""
+_MOST_PAYERS = 8
 
 log = structlog.get_logger("stampwire.fanout")
 T = TypeVar("T")
+Make = Callable[[Context, EventRow], Coroutine[Any, Any, T]]
 
 
 class TooSlow(Exception):
@@ -75,6 +84,8 @@ class Member:
     place: int
     head: int
     """How far the log reached when it came."""
+    cost: int = 0
+    """What an event may cost."""
     fell_behind: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -95,10 +106,13 @@ class Fanout:
         """How many follow something."""
         return sum(feed.size for feed in self._feeds.values())
 
-    async def start(self, said: LogSubscription, context: Context, outlet: Outlet) -> Member:
-        """A subscriber at its first place. BadUserInput or CursorExpired for a bad cursor.
+    async def start(
+        self, said: LogSubscription, context: Context, outlet: Outlet, cost: int = 0
+    ) -> Member:
+        """A subscriber at its first place, whom each event may cost so much.
 
-        Forbidden for an access token that does not reach it.
+        BadUserInput or CursorExpired for a bad cursor. Forbidden for an access token that does
+        not reach it.
         """
         said.within(context.actor)
         place = None if said.after is None else decode_cursor(said.after)
@@ -109,7 +123,7 @@ class Fanout:
             return (await head_of(tx)).sequence
 
         head = await context.read_within(look)
-        return Member(outlet, context, head if place is None else place, head)
+        return Member(outlet, context, head if place is None else place, head, cost)
 
     async def follow(self, said: LogSubscription, member: Member) -> None:
         """Send all beyond the member's place, until cancelled. TooSlow, or what the outlet raises.
@@ -147,9 +161,15 @@ class Fanout:
 class _Group:
     """Subscribers whose answers are the same."""
 
-    def __init__(self, said: LogSubscription, key: Hashable, place: int) -> None:
+    def __init__(
+        self, said: LogSubscription, key: Hashable, place: int, cost: int, whose: str | None
+    ) -> None:
         self.said = said
         self.key = key
+        self.whose = whose
+        """Who began it."""
+        self.cost = cost
+        """What each event is paid for with; 0 if they are free."""
         self.place = place
         """All up to here was told to the live members."""
         self.members: set[Member] = set()
@@ -188,27 +208,49 @@ class _Group:
         return made if made is not None else await self._once(event, self.said.answer)
 
     async def _answer_now(self, event: EventRow) -> bytes:
-        made = await self._once(event, self.said.answer_now)
+        made = await self._once(event, self.said.answer_now, now=True)
         if made is None:
             raise NotNow
         return made
 
-    async def _once(
-        self, event: EventRow, make: Callable[[Context, EventRow], Coroutine[Any, Any, T]]
-    ) -> T:
+    async def _once(self, event: EventRow, make: Make[T], *, now: bool = False) -> T:
         """What is made of an event, once for those who are near."""
         if len(self.members) == 1:
-            return await make(self.context, event)
+            return await self._paid(event, make, now=now)
         key = (event.sequence, make.__name__)
         known = self._answers.get(key)
         if known is None:
-            known = self._answers[key] = asyncio.ensure_future(make(self.context, event))
+            known = self._answers[key] = asyncio.ensure_future(self._paid(event, make, now=now))
             known.add_done_callback(partial(self._forget_failed, key))
             while len(self._answers) > _KEPT:
                 self._answers.popitem(last=False)
-        # Whoever leaves takes it from nobody else.
-        made: T = await asyncio.shield(known)
+        try:
+            # Whoever leaves takes it from nobody else.
+            made: T = await asyncio.shield(known)
+        except NotNow:
+            if now:
+                raise
+            return await self._once(event, make)  # somebody else could not wait for it
         return made
+
+    async def _paid(self, event: EventRow, make: Make[T], *, now: bool) -> T:
+        """What is made of an event, once it is paid for: at once, or NotNow with `now`."""
+        while self.cost and (wait := await self._pay()):
+            if now:
+                raise NotNow
+            await asyncio.sleep(wait)
+        return await make(self.context, event)
+
+    async def _pay(self) -> float:
+        """Have a member pay who can; if none can, how long it takes until one may."""
+        payers = {caller_key(member.context): member.context for member in self.members}
+        waits = []
+        for payer in [*payers.values()][:_MOST_PAYERS]:
+            wait = await pay_for_event(payer, self.cost)
+            if not wait:
+                return 0.0
+            waits.append(wait)
+        return min(waits, default=0.0)
 
     def _forget_failed(self, key: tuple[int, str], made: asyncio.Future[Any]) -> None:
         has_failed = made.cancelled() or made.exception() is not None or made.result() is None
@@ -222,6 +264,8 @@ class _Group:
             return
         try:
             answers = await self._new_answers(events)
+        except NotNow:
+            answers = None
         except Exception as error:  # noqa: BLE001 -- each reads it again from its own place
             log.warning("events not answered", error=type(error).__name__)
             answers = None
@@ -262,6 +306,8 @@ class _Feed:
         self._deployment = deployment
         self._business = first.context.actor.business_id
         self._groups: dict[Hashable, _Group] = {}
+        self._payers: Counter[str | None] = Counter()
+        """How many groups each key, session or token began."""
         # From the end of the log on: who comes from further back reads up to there alone, and
         # holds up nobody.
         self._place = first.head
@@ -277,7 +323,11 @@ class _Feed:
         key = (said.shape, _rights(member.context))
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = _Group(said, key, self._place)
+            whose = caller_key(member.context)
+            self._payers[whose] += 1
+            is_free = member.cost <= FREE_PER_EVENT and self._payers[whose] <= FREE_GROUPS
+            cost = 0 if is_free else member.cost
+            group = self._groups[key] = _Group(said, key, self._place, cost, whose)
         group.members.add(member)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"fanout-{self._business}")
@@ -287,8 +337,8 @@ class _Feed:
         """The other way; says whether nobody is left."""
         group.live.discard(member)
         group.members.discard(member)
-        if not group.members:
-            self._groups.pop(group.key, None)
+        if not group.members and self._groups.pop(group.key, None) is not None:
+            self._payers[group.whose] -= 1
         if self._groups or self._task is None:
             return False
         self._task.cancel()

@@ -210,8 +210,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         assert self._frames is not None  # noqa: S101 -- asked before
         fanout = self.view.fanout
         outlet = _Subscriber(self._frames, operation.id)
-        await charge_subscription(self.context, self.schema._schema, said)  # type: ignore[attr-defined]  # noqa: SLF001
-        member = self._members[operation.id] = await fanout.start(said, self.context, outlet)
+        core = self.schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
+        cost = await charge_subscription(self.context, core, said)
+        member = await fanout.start(said, self.context, outlet, cost)
+        self._members[operation.id] = member
         try:
             REQUESTS.count("subscription", "ok")
             with SUBSCRIPTIONS.held():

@@ -5,6 +5,7 @@ token has its own, for it is in the hands of a customer who must not stop the co
 have one per address (of IPv6: per network of 64 bits), and so has each who guesses at codes.
 """
 
+import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,8 @@ from core.errors import Denied, RateLimited
 from core.settings import Settings
 from resolvers.context import Context
 
+FREE_PER_EVENT = 25
+"""What an event may cost a subscriber for nothing: several times what most ask of one."""
 _SHORT, _CHARACTERS = 1_000, 25
 """Characters of a document that are read for nothing, and those beyond them that cost a point."""
 
@@ -94,6 +97,23 @@ async def charge_reading(context: Context, length: int) -> None:
     if amount := max(0, length - _SHORT) // _CHARACTERS:
         size = int(bucket_for(context)[0].size)
         await _take(context, min(amount, size))
+
+
+async def pay_for_event(context: Context, cost: int) -> float:
+    """Take what an event costs a subscriber; where that is not there, how many seconds it takes.
+
+    Nothing is lost by waiting: the log keeps the event.
+    """
+    (bucket, whose), now = bucket_for(context), context.deployment.clock.now()
+    amount = min(cost, int(bucket.size))
+    taken = await context.deployment.buckets.take(bucket, whose, amount, now)
+    return 0.0 if taken.is_granted else max(0.01, bucket.seconds_until(amount, taken.level))
+
+
+async def wait_to_pay(context: Context, cost: int) -> None:
+    """Take what an event costs a subscriber, as soon as it is there."""
+    while wait := await pay_for_event(context, cost):  # noqa: ASYNC110 -- it fills by itself
+        await asyncio.sleep(wait)
 
 
 async def _take(context: Context, amount: int) -> None:

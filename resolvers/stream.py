@@ -8,6 +8,7 @@ from events import is_event_type
 from events.log import head_of
 from models import Card, EventRow, decode_cursor, encode_cursor
 from resolvers.cards import card as find
+from resolvers.charges import FREE_PER_EVENT, charge_of_call, wait_to_pay
 from resolvers.context import Context
 from services.access_tokens import filter_within
 from services.card_refs import CardRef
@@ -33,6 +34,8 @@ async def _follow(
     context: Context, after: str | None, filter: EventFilter
 ) -> AsyncIterator[EventRow]:
     business, conditions = context.actor.business_id, filter.conditions()
+    charge = charge_of_call.get()
+    cost = charge.requested if charge is not None else 0
     place = None if after is None else decode_cursor(after)
     with SUBSCRIPTIONS.held(), context.deployment.stream.follow(business) as follower:
         if place is None:
@@ -40,6 +43,8 @@ async def _follow(
         while True:
             head, rows = await _read_on(context, place, conditions)
             for row in rows:
+                if cost > FREE_PER_EVENT:
+                    await wait_to_pay(context, cost)
                 place = row.sequence
                 yield row
             if len(rows) < MOST:

@@ -9,6 +9,7 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
+import aiohttp
 import pytest
 from graphql import (
     OperationDefinitionNode,
@@ -33,6 +34,7 @@ from execution.prices import price_of
 from factories import PASSWORD, a_card, a_card_template, a_customer
 from houses import House
 from models import Role
+from patience import PATIENCE
 from resolvers.context import Deployment
 from samples import things_of
 from server import _schema
@@ -489,6 +491,30 @@ async def test_a_subscription_is_paid_for_once_and_its_events_are_free(house: Ho
         await a_card(house.database, house.actor, template.id)
         assert (await log.message())["type"] == "next"
         assert pulse.inbox is not None
+
+
+async def test_events_of_a_dear_subscription_are_paid_for_one_by_one(house: House) -> None:
+    template = await a_card_template(house.database, house.actor)
+    text = "subscription { events { card { vouchers { nodes { id } } } } }"
+    assert cost_of(text) == 33
+    headers = {**house.owner.headers, "accept": "text/event-stream"}
+    url, asks = house.owner.server.url, {"query": text}
+    async with (
+        house.owner.socket() as socket,
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{url}/graphql", json=asks) as stream,
+    ):
+        log = await socket.subscribe(text)
+        await house.until_awaited()
+        for number in range(1, 3):
+            await a_card(house.database, house.actor, template.id)
+            assert (await log.message())["type"] == "next"
+            async with asyncio.timeout(PATIENCE):
+                while b"data:" not in await stream.content.readline():
+                    continue
+            answer, _ = await asked(house.owner, "{ viewer { __typename } }")
+            remaining = answer.body["extensions"]["cost"]["remaining"]
+            assert remaining == 1_000 - 2 * 33 - number * (2 * 33 + 1)
 
 
 async def test_an_operation_that_may_cost_too_much_never_runs(

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+import execution.fanout
 import execution.subscriptions
 from events.log import head_of
 from execution.fanout import Fanout, Member
@@ -17,10 +18,12 @@ from factories import a_card, a_card_template, a_location, an_award_goal, stamps
 from models import Card, Role
 from patience import PATIENCE, until
 from resolvers.callers import caller_of
+from resolvers.charges import FREE_PER_EVENT
 from resolvers.context import Context
 from server import _schema
 from services.pages import MOST
 
+OTHERWISE = "subscription($after: String) { events(after: $after) { sequence } }"
 EVENTS = """subscription($after: String, $filter: EventFilter) {
     events(after: $after, filter: $filter) { sequence customer { name } location { name } } }"""
 BEGINNING = "ZXZ0OjA"
@@ -79,14 +82,16 @@ class Desk:
         self.fanout = Fanout(house.owner.server.app.state.deployment)
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def subscribe(self, after: str | None) -> tuple[Paper, Member]:
-        """A subscriber who asks what all others ask."""
+    async def subscribe(
+        self, after: str | None, cost: int = 0, text: str = EVENTS
+    ) -> tuple[Paper, Member]:
+        """A subscriber who asks what all others ask, unless told otherwise."""
         deployment = self.house.owner.server.app.state.deployment
         context = Context(deployment, caller=await caller_of(deployment, self.house.owner.key))
-        said = log_subscription(_schema, EVENTS, {"after": after}, None)
+        said = log_subscription(_schema, text, {"after": after}, None)
         assert said is not None
         paper = Paper()
-        member = await self.fanout.start(said, context, paper)
+        member = await self.fanout.start(said, context, paper, cost)
         self.tasks.append(asyncio.create_task(self.fanout.follow(said, member)))
         return paper, member
 
@@ -222,6 +227,59 @@ async def test_an_event_that_one_cannot_be_answered_now_makes_no_neighbour_wait(
 
     assert told == [[2, 3, 4]] * 10
     assert executed == {2: 1, 3: 1, 4: 1}
+
+
+async def test_dear_events_come_as_they_are_paid_for_and_keep_nobody_else_waiting(
+    house: Any, card: Card, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid: list[int] = []
+
+    async def pay(_: Context, cost: int) -> float:
+        if sum(paid) + cost > purse:
+            return 0.01
+        paid.append(cost)
+        return 0.0
+
+    monkeypatch.setattr(execution.fanout, "pay_for_event", pay)
+    begun, purse = await head(house), 2 * 60
+    [dear, dearly], [same, _] = [await desk.subscribe(None, 60) for _ in range(2)]
+    cheap, cheaply = await desk.subscribe(None, FREE_PER_EVENT, OTHERWISE)
+    await desk.is_live(3)
+    for _ in range(5):
+        await stamps(house.database, house.actor, card, 1)
+    await desk.reaches(cheaply, begun + 5)
+    await desk.reaches(dearly, begun + 2)
+
+    assert (dear.got, paid) == ([begun + 1, begun + 2], [60, 60])
+    assert cheap.got == [*range(begun + 1, begun + 6)]
+
+    purse = 5 * 60
+    await desk.reaches(dearly, begun + 5)
+    await until(lambda: len(same.got) == 5)
+
+    assert dear.got == same.got == cheap.got
+    assert paid == [60] * 5
+
+
+async def test_cheap_events_are_free_for_the_first_hundred_different_subscriptions(
+    house: Any, card: Card, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid: list[int] = []
+
+    async def pay(_: Context, cost: int) -> float:
+        paid.append(cost)
+        return 0.0
+
+    monkeypatch.setattr(execution.fanout, "pay_for_event", pay)
+    monkeypatch.setattr(execution.fanout, "FREE_GROUPS", 2)
+    texts = [f"{OTHERWISE} # {number}" for number in range(3)]
+    made = [await desk.subscribe(None, 11, text) for text in texts]
+    await desk.is_live(3)
+    await stamps(house.database, house.actor, card, 1)
+    for _, member in made:
+        await desk.reaches(member, await head(house))
+
+    assert paid == [11]
 
 
 async def test_an_event_is_executed_once_for_all_who_ask_the_same(
