@@ -208,36 +208,29 @@ class _Group:
         return made if made is not None else await self._once(event, self.said.answer)
 
     async def _answer_now(self, event: EventRow) -> bytes:
-        made = await self._once(event, self.said.answer_now, now=True)
+        made = await self._once(event, self.said.answer_now)
         if made is None:
             raise NotNow
         return made
 
-    async def _once(self, event: EventRow, make: Make[T], *, now: bool = False) -> T:
+    async def _once(self, event: EventRow, make: Make[T]) -> T:
         """What is made of an event, once for those who are near."""
         if len(self.members) == 1:
-            return await self._paid(event, make, now=now)
+            return await self._paid(event, make)
         key = (event.sequence, make.__name__)
         known = self._answers.get(key)
         if known is None:
-            known = self._answers[key] = asyncio.ensure_future(self._paid(event, make, now=now))
+            known = self._answers[key] = asyncio.ensure_future(self._paid(event, make))
             known.add_done_callback(partial(self._forget_failed, key))
             while len(self._answers) > _KEPT:
                 self._answers.popitem(last=False)
-        try:
-            # Whoever leaves takes it from nobody else.
-            made: T = await asyncio.shield(known)
-        except NotNow:
-            if now:
-                raise
-            return await self._once(event, make)  # somebody else could not wait for it
+        # Whoever leaves takes it from nobody else.
+        made: T = await asyncio.shield(known)
         return made
 
-    async def _paid(self, event: EventRow, make: Make[T], *, now: bool) -> T:
-        """What is made of an event, once it is paid for: at once, or NotNow with `now`."""
-        while self.cost and (wait := await self._pay()):
-            if now:
-                raise NotNow
+    async def _paid(self, event: EventRow, make: Make[T]) -> T:
+        """What is made of an event, as soon as it is paid for."""
+        while self.cost and (wait := await self._pay()):  # noqa: ASYNC110 -- it fills by itself
             await asyncio.sleep(wait)
         return await make(self.context, event)
 
@@ -262,13 +255,12 @@ class _Group:
         if not self.live:
             self.place = upto
             return
-        try:
-            answers = await self._new_answers(events)
-        except NotNow:
-            answers = None
-        except Exception as error:  # noqa: BLE001 -- each reads it again from its own place
-            log.warning("events not answered", error=type(error).__name__)
-            answers = None
+        answers = None
+        if not self.cost:  # what is to be paid for is waited for, and so read by each alone
+            try:
+                answers = await self._new_answers(events)
+            except Exception as error:  # noqa: BLE001 -- each reads it again from its own place
+                log.warning("events not answered", error=type(error).__name__)
         self.place = upto
         for turn, member in enumerate(tuple(self.live), 1):
             if turn % _TURN == 0:
@@ -399,7 +391,13 @@ async def _catch_up(
         reach, rows = await _read_on(member.context, member.place, conditions)
         if not is_new and group.place - member.place > FALLEN_TOO_FAR:
             raise TooSlow
-        member.outlet.write([said for _, said in await group.answers(rows)])
+        if group.cost:
+            for row in rows:  # each as soon as it is paid for
+                await member.outlet.drained()
+                member.outlet.write([said for _, said in await group.answers([row])])
+                member.place = row.sequence
+        else:
+            member.outlet.write([said for _, said in await group.answers(rows)])
         member.place = reach
 
 

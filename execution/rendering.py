@@ -17,6 +17,8 @@ from services.listings import LOG
 from services.pages import PageArgs
 
 LONGEST = 20_000
+MOST_PER_EVENT = 500
+"""What a document may cost for each event: whoever pushes to others waits meanwhile."""
 
 
 class Renderer:
@@ -41,7 +43,7 @@ class Renderer:
         if said.after is not None:
             raise ValueError("An endpoint has a cursor of its own: leave `after` out.")
         assert self.deployment is not None  # noqa: S101 -- set where the process is composed
-        most = self.deployment.settings.cost_per_operation
+        most = min(self.deployment.settings.cost_per_operation, MOST_PER_EVENT)
         if (cost := price_in(core, checked, said.operation).requested(None)) > most:
             raise ValueError(f"It may cost {cost} for each event; at most {most}.")
 

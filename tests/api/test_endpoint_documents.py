@@ -16,6 +16,11 @@ UPDATE = """mutation($input: UpdateWebhookEndpointInput!) { updateWebhookEndpoin
 DOCUMENT = "subscription { events(filter: {types: [STAMP_ADDED]}) { type } }"
 
 
+DEAR = """subscription { events { card { history(first: %d) { nodes {
+    card { vouchers { nodes { id } } } } } } } }"""
+"""Costs 10, 1 for the card, 2 for its history, and 24 for each of so many operations."""
+
+
 async def test_a_document_is_saved_and_shown_with_who_saved_it(house: Any) -> None:
     asked = {"url": NOBODY, "document": DOCUMENT, "maxInFlight": 2, "maxPerSecond": 5.5}
 
@@ -30,6 +35,12 @@ async def test_a_document_is_saved_and_shown_with_who_saved_it(house: Any) -> No
     assert changed["endpoint"] == {"document": None, "documentBy": None, "maxInFlight": None}
 
 
+async def test_a_document_may_cost_so_much_for_each_event(house: Any) -> None:
+    told = await house.owner.do(CREATE, {"input": {"url": NOBODY, "document": DEAR % 20}})
+
+    assert told["createWebhookEndpoint"]["userErrors"] == []
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -39,6 +50,7 @@ async def test_a_document_is_saved_and_shown_with_who_saved_it(house: Any) -> No
         "subscription($after: String) { events(after: $after) { id } }",
         'subscription { events(after: "ZXZ0OjA") { id } }',
         "subscription { pulse { newCardsToday } }",
+        DEAR % 21,
     ],
 )
 async def test_what_is_no_document_of_an_endpoint_is_refused(house: Any, document: str) -> None:
