@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ from processes import Process, RunningServer
 from surroundings import MISSING
 
 _LEFT_OUT = pytest.StashKey[Counter[str]]()
+_FOLDERS_LEFT_OUT = pytest.StashKey[set[str]]()
 _SECRET_KEY = base64.b64encode(os.urandom(32)).decode()
 WIDE: dict[str, Any] = {
     "cost_bucket": 100_000_000,
@@ -45,23 +47,54 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--backend", choices=("sqlite", "postgres"), default=chosen)
     parser.addoption("--fast", action="store_true", help="leave out slow and browser tests")
     parser.addoption("--soak", action="store_true", help="also the tests that take minutes")
-    told = "only those that want the machine to themselves, or all but those"
-    parser.addoption("--alone", choices=("only", "not"), help=told)
+    told = "only those that bear any neighbour, that bear calm ones, or that bear none"
+    parser.addoption("--beside", choices=("any", "calm", "none"), action="append", help=told)
     parser.addoption("--failed-to", type=Path, help="a file for the names of those that failed")
 
 
 def pytest_configure() -> None:
+    gc.disable()  # what is loaded now stays: to look it through took a third of the time
     # Begun in the background of a script, a process ignores ^C, and so do its children.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    import hypothesis  # noqa: F401, PLC0415 -- it asks what refers to what, and is loaded anyhow
+
+    gc.freeze()
+    gc.enable()
+
+
+_NEIGHBOURS = {"none": "alone", "calm": "calm"}
+"""The marker of those that `--beside` chooses."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file without a test that is asked for is not even loaded: all together take seconds."""
+    if config.option.fast and collection_path.name in _WITH_SERVERS:
+        config.stash.setdefault(_FOLDERS_LEFT_OUT, set()).add(collection_path.name)
+        return True
+    asked = config.option.beside or ["any"]
+    if "any" in asked or not collection_path.is_file() or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text()
+    return not any(f"mark.{_NEIGHBOURS[neighbours]}" in text for neighbours in asked) or None
+
+
+def _bears(item: pytest.Item) -> str:
+    """Which neighbours a test bears, as `--beside` has it."""
+    for neighbours, marker in _NEIGHBOURS.items():
+        if item.get_closest_marker(marker):
+            return neighbours
+    return "any"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = config.stash[_LEFT_OUT] = Counter()
     kept, dropped = [], []
     for item in items:
-        alone = "only" if item.get_closest_marker("alone") else "not"
-        if config.option.alone not in (None, alone):
+        if config.option.beside and _bears(item) not in config.option.beside:
             dropped.append(item)  # another call runs it
         elif reason := _reason_to_leave_out(item, config):
             left_out[reason] += 1
@@ -74,10 +107,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 _WITH_SERVERS = {
-    "api", "cli", "commands", "contract", "end_to_end", "endpoints", "events", "faults",
-    "kits", "judges", "attacks", "nocode",
+    "api", "attacks", "cli", "commands", "contract", "docs", "end_to_end", "endpoints", "events",
+    "faults", "integrations", "judges", "kits", "nocode", "specs", "supply",
 }  # fmt: skip
-"""Folders whose tests start servers and processes: `--fast` leaves them out."""
+"""Folders whose tests start servers, processes and tools: `--fast` leaves them out."""
 
 
 def _reason_to_leave_out(item: pytest.Item, config: pytest.Config) -> str:
@@ -89,8 +122,6 @@ def _reason_to_leave_out(item: pytest.Item, config: pytest.Config) -> str:
         return "without a database: they run with SQLite"
     if item.get_closest_marker("soak") and not config.option.soak:
         return "soak: run with --soak"
-    if config.option.fast and item.path.parent.name in _WITH_SERVERS:
-        return "servers and processes: left out by --fast"
     for name in ("slow", "browser"):
         if config.option.fast and item.get_closest_marker(name):
             return f"{name}: left out by --fast"
@@ -110,12 +141,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker tells what it left out; all leave out the same."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
         output["left_out"] = dict(session.config.stash.get(_LEFT_OUT, Counter[str]()))
+        output["folders_left_out"] = sorted(session.config.stash.get(_FOLDERS_LEFT_OUT, set()))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    if told := getattr(node, "workeroutput", {}).get("left_out"):
+    output = getattr(node, "workeroutput", {})
+    if told := output.get("left_out"):
         node.config.stash[_LEFT_OUT] = Counter(told)
+    if folders := output.get("folders_left_out"):
+        node.config.stash[_FOLDERS_LEFT_OUT] = set(folders)
 
 
 def pytest_terminal_summary(
@@ -133,6 +168,9 @@ def pytest_terminal_summary(
             for one in terminalreporter.stats.get(kind, ())
         ]
         config.option.failed_to.write_text("".join(f"{name}\n" for name in dict.fromkeys(failed)))
+    if folders := sorted(config.stash.get(_FOLDERS_LEFT_OUT, set())):
+        what = "servers, processes and tools: left out by --fast"
+        terminalreporter.write_line(f"left out: the folders {', '.join(folders)} ({what})")
     for reason, count in sorted(config.stash.get(_LEFT_OUT, Counter[str]()).items()):
         terminalreporter.write_line(f"left out: {count} tests ({reason})")
 
@@ -173,6 +211,21 @@ def _quick_passwords() -> Iterator[None]:
     core.secrets._passwords = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     yield
     core.secrets._passwords = TRUE_HASHER
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_connections(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test has a database of its own, to which each connection begins slowly: few will do."""
+    if request.config.option.backend != "postgres":
+        yield
+        return
+    from db.postgres import PostgresDatabase  # noqa: PLC0415 -- as the program does
+
+    usual = PostgresDatabase.__init__.__defaults__
+    assert usual == (10,), "the size of the pool"
+    PostgresDatabase.__init__.__defaults__ = (3,)
+    yield
+    PostgresDatabase.__init__.__defaults__ = usual
 
 
 @pytest.fixture(autouse=True)

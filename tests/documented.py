@@ -4,8 +4,6 @@ import json
 from functools import cache
 from typing import Any
 
-from jsonschema import Draft202012Validator, FormatChecker
-
 from processes import ROOT
 
 SCHEMAS = ROOT / "docs" / "specs" / "json-schema"
@@ -18,7 +16,10 @@ def is_documented(body: dict[str, Any], vocabulary: str = "EN") -> bool:
 
 
 @cache
-def _validator(folder: str, event: str) -> Draft202012Validator:
+def _validator(folder: str, event: str) -> Any:
+    # To import it takes two seconds, which every worker would wait for before its first test.
+    from jsonschema import Draft202012Validator, FormatChecker  # noqa: PLC0415 -- see above
+
     schema = json.loads((SCHEMAS / folder / f"{event}.json").read_text())
     for part in (schema, *schema["$defs"].values()):
         if "properties" in part:

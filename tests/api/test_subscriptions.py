@@ -314,7 +314,7 @@ DEMOTE = """mutation($id: ID!) { updateStaff(input: {id: $id, role: SCANNER}) {
     [(REGENERATE, True), (DELETE, True), (DISABLE, False), (DEMOTE, False)],
     ids=["regenerated", "deleted", "disabled", "demoted"],
 )
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_a_socket_that_loses_its_rights_is_closed_within_a_second(
     house: Any, change: str, of_key: bool, figure: Callable[[str], None]
 ) -> None:
@@ -378,7 +378,7 @@ async def test_a_key_that_ends_closes_its_socket(house: Any, clock: ManualClock)
         assert await socket.close_code() == 4403
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_a_stream_over_http_that_loses_its_rights_ends_within_a_second(
     house: Any, card: Card, figure: Callable[[str], None]
 ) -> None:

@@ -21,7 +21,7 @@ from fakes.receiver import receiving
 from partners import BEGINNING, Api, closing_code, operations, subscriber
 from processes import Process
 
-pytestmark = [pytest.mark.on("postgres"), pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.on("postgres"), pytest.mark.slow, pytest.mark.calm]
 
 SOON = 1.5
 """A socket without rights is closed within a second or so; a busy machine is forgiven the rest."""

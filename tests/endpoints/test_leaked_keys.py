@@ -283,7 +283,7 @@ async def test_nobody_is_asked_where_no_scanner_is_set(
 
 
 @pytest.mark.on("sqlite")
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_the_owner_has_mail_within_five_seconds(
     settings: Settings, scanner: Scanner, clock: ManualClock, figure: Callable[[str], None]
 ) -> None:

@@ -28,7 +28,7 @@ from faults.proxy import FaultProxy
 from faults.servers import Broken, Postgres, Redis
 from patience import until
 
-pytestmark = [pytest.mark.on("postgres"), pytest.mark.alone]
+pytestmark = [pytest.mark.on("postgres"), pytest.mark.calm]
 
 POLL = 0.4
 PACE = {"poll": POLL, "heartbeat": 0.3, "silence": 1.0}

@@ -87,7 +87,7 @@ async def shop(settings: Settings) -> AsyncIterator[tuple[Tills, Database, Cafe]
 # -- Under load ------------------------------------------------------------------------------------
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_a_crash_is_told_as_such_and_healed_soon(
     settings: Settings, postgres: Postgres, figure: Callable[[str], None]
 ) -> None:
@@ -184,7 +184,7 @@ async def test_many_commits_without_an_answer_have_one_effect_each(
     await cut_at_commit(settings, postgres, 500, figure)
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_a_frozen_database_makes_no_pile(
     settings: Settings, postgres: Postgres, figure: Callable[[str], None]
 ) -> None:
@@ -216,7 +216,7 @@ async def test_a_frozen_database_makes_no_pile(
 # -- The pool --------------------------------------------------------------------------------------
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_a_call_waits_two_seconds_for_a_connection_that_does_not_come(
     pool: PostgresDatabase, figure: Callable[[str], None]
 ) -> None:
@@ -245,7 +245,7 @@ async def test_a_call_waits_two_seconds_for_a_connection_that_does_not_come(
     assert await pool.read(cafe.business.id, _one) == 1
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_a_long_line_that_moves_is_not_turned_away(pool: PostgresDatabase) -> None:
     """Longer than those two seconds in all, while connections come back all the time."""
 
@@ -259,7 +259,7 @@ async def test_a_long_line_that_moves_is_not_turned_away(pool: PostgresDatabase)
 
 
 @pytest.mark.parametrize("does", ["read", "write"])
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_connections_that_went_silent_are_replaced(
     settings: Settings,
     postgres: Postgres,
@@ -280,7 +280,7 @@ async def test_connections_that_went_silent_are_replaced(
         assert time.monotonic() - began <= 2 * AT_MOST + MARGIN
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_an_absent_database_is_told_at_once(settings: Settings, postgres: Postgres) -> None:
     async with opened(settings.database) as database:
         cafe = await a_business(database)
@@ -369,7 +369,7 @@ async def test_what_went_wrong_is_typed_and_tries_are_bounded(
     assert await pool.read(None, _one) == 1
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_those_who_deadlock_both_get_through(
     pool: PostgresDatabase, postgres: Postgres, figure: Callable[[str], None]
 ) -> None:

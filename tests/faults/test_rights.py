@@ -24,7 +24,7 @@ from faults.servers import Redis
 from partners import BEGINNING, Api, closing_code, operations
 from processes import Process
 
-pytestmark = [pytest.mark.on("postgres"), pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.on("postgres"), pytest.mark.slow, pytest.mark.calm]
 
 SOON = 1.5
 """Closed within a second or so: the poll's period, and what a busy machine takes for the rest."""

@@ -82,6 +82,7 @@ async def write_many(house: House, card: Card, count: int) -> None:
         await asyncio.gather(*(stamps(house.database, house.actor, card, 1) for _ in batch))
 
 
+@pytest.mark.on("sqlite")
 @pytest.mark.alone
 async def test_a_socket_that_blocks_is_cut_off_within_five_seconds(
     house: House, card: Card, figure: Callable[[str], None]
@@ -156,7 +157,8 @@ async def test_the_server_going_away_closes_with_1012_and_a_cursor(
     assert event["sequence"] == last["sequence"] + 1
 
 
-@pytest.mark.alone
+@pytest.mark.on("sqlite")
+@pytest.mark.calm
 async def test_a_stream_over_http_ends_at_once_when_the_server_goes_away(
     house: House, card: Card
 ) -> None:

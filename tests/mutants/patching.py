@@ -25,6 +25,7 @@ class Functions:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, int], list[FunctionType]] = defaultdict(list)
+        gc.unfreeze()  # tests/conftest.py has set aside what was loaded
         for one in gc.get_objects():
             if type(one) is FunctionType:
                 self._known[_place(one.__code__)].append(one)

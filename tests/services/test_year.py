@@ -67,6 +67,7 @@ async def forget(database: Database) -> str:
     return former.id
 
 
+@pytest.mark.slow
 async def test_a_seed_tells_one_story(
     database: Database, secrets: Secrets, backend: Backend
 ) -> None:
@@ -82,6 +83,7 @@ async def test_a_seed_tells_one_story(
     assert other[:10] != once[:10]
 
 
+@pytest.mark.slow
 async def test_everything_happens_and_the_auditor_finds_nothing(
     database: Database, secrets: Secrets
 ) -> None:
