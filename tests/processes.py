@@ -1,10 +1,12 @@
 """Servers for tests: one inside the test's event loop, one as a process that can be killed."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -13,8 +15,7 @@ from typing import Any
 
 from backends import moments
 from core.settings import Settings
-
-ROOT = Path(__file__).parent.parent
+from forks import ROOT, Forked, run_stampwire
 
 
 @dataclass
@@ -41,9 +42,19 @@ class RunningServer:
 
 
 class Process:
-    """`stampwire <command>` as a process, its options too; `restart` keeps database and port."""
+    """`stampwire <command>` as a process, its options too; `restart` keeps database and port.
 
-    def __init__(self, settings: Settings, command: str = "serve", *, demo: bool = False) -> None:
+    It is forked from one that has loaded the program, or started as it was `installed`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        command: str = "serve",
+        *,
+        demo: bool = False,
+        installed: bool = False,
+    ) -> None:
         self.settings = settings
         self.url = settings.url
         self.graphql = f"{self.url}/graphql"
@@ -52,7 +63,8 @@ class Process:
         self._command = command.split()
         self.log = settings.data_dir / f"{self._command[0]}.log"
         self._demo = demo
-        self._running: subprocess.Popen[bytes] | None = None
+        self._installed = installed
+        self._running: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -104,17 +116,29 @@ class Process:
     def start(self, patience: float = 30) -> None:
         """Start, and wait until it is ready."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self._running = subprocess.Popen(
-                [*stampwire(), *self._command],
-                cwd=ROOT,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        if self._installed:
+            with self.log.open("ab") as log:
+                self._running = subprocess.Popen(
+                    [*stampwire(), *self._command],
+                    cwd=ROOT,
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+        else:
+            self._running = self.fork(*self._command, out=self.log)
         if self._command[0] == "serve":
             self.wait_until_ready(patience)
+
+    def start_later(self) -> None:
+        """Start after a kill, so much later that whatever it had leased is free again.
+
+        That is half a minute. On SQLite there is no wait: whoever starts takes over.
+        """
+        if not self.settings.is_sqlite:
+            asyncio.run(_let_leases_run_out(self.settings))
+        self.start()
 
     def adopt(self, running: subprocess.Popen[bytes]) -> None:
         """Watch over a process that somebody else started with this environment."""
@@ -143,18 +167,21 @@ class Process:
 
     def run(self, *words: str) -> str:
         """Run another `stampwire` command on the same deployment; what it printed."""
-        done = subprocess.run(
-            [*stampwire(), *words],
-            cwd=ROOT,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-        if done.returncode:
-            raise RuntimeError(f"stampwire {' '.join(words)}\n{done.stderr.decode()}")
-        return done.stdout.decode()
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            running = self.fork(*words, out=out, err=err)
+            try:
+                code = running.wait(60)
+            finally:
+                running.kill()
+            if code:
+                raise RuntimeError(f"stampwire {' '.join(words)}\n{err.read_text()}")
+            return out.read_bytes().decode()
+
+    def fork(self, *words: str, out: Path, err: Path | None = None, **more: str) -> Forked:
+        """Another command on the same deployment, which runs on."""
+        environment = {**self.environment, **more}
+        return Forked(run_stampwire, [*words], environment, out, err)
 
     def kill(self) -> None:
         """End it as a power cut would (SIGKILL)."""
@@ -183,6 +210,20 @@ class Process:
             raise
         self._running = None
         return code
+
+
+async def _let_leases_run_out(settings: Settings) -> None:
+    from server import deployment_of  # noqa: PLC0415 -- most tests start no process
+    from worker import Leaseholder, _hands  # noqa: PLC0415
+
+    deployment = deployment_of(settings)
+    await deployment.database.open()
+    try:
+        for hand in _hands(deployment):
+            if isinstance(hand, Leaseholder):
+                await hand.take_over()
+    finally:
+        await deployment.database.close()
 
 
 def stampwire() -> list[str]:

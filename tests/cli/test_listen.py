@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -15,10 +16,11 @@ from core.clock import ManualClock
 from db import Database
 from factories import Cafe, a_business, a_card, a_card_template, stamps
 from fakes.receiver import Receiver, receiving
+from forks import Forked
 from kits.lines import line_to
 from models import Card, encode_cursor
 from partners import BEGINNING, Api
-from processes import ROOT, Process, RunningServer, stampwire
+from processes import Process, RunningServer
 from services.businesses import update_business
 from services.retention import prune
 from webhooks.completeness import Flaw, Stored, check
@@ -29,15 +31,24 @@ SECRET = "whsec_c2l4dGVlbiBieXRlcyBvZiBhIHNlY3JldCBrZXk="
 class Terminal:
     """A command that runs: what it has said on each of its two streams."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Forked, out: Path, err: Path) -> None:
         self.process = process
+        self._out, self._err = (path.open("a+", encoding="utf-8") for path in (out, err))
+        self._out.seek(0)
+        self._err.seek(0)
 
     async def line(self, *, aside: bool = False) -> str:
-        """Its next line."""
-        stream = self.process.stderr if aside else self.process.stdout
-        assert stream
+        """Its next line; nothing, once it has ended."""
+        stream, text = self._err if aside else self._out, ""
         async with asyncio.timeout(30):
-            return (await stream.readline()).decode().rstrip("\n")
+            while not text.endswith("\n"):
+                has_ended = self.process.poll() is not None
+                text += (more := stream.readline())
+                if not more and has_ended:
+                    break
+                if not more:
+                    await asyncio.sleep(0.01)
+        return text.rstrip("\n")
 
     async def aside(self, words: str) -> str:
         """Its next line on standard error with these words."""
@@ -47,8 +58,14 @@ class Terminal:
 
     async def ended(self) -> int:
         """Its exit code."""
-        async with asyncio.timeout(30):
-            return await self.process.wait()
+        return await asyncio.to_thread(self.process.wait, 30)
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        self._out.close()
+        self._err.close()
 
 
 Listen = Callable[..., AbstractAsyncContextManager[Terminal]]
@@ -56,21 +73,14 @@ Listen = Callable[..., AbstractAsyncContextManager[Terminal]]
 
 @asynccontextmanager
 async def _listening(process: Process, *words: str, **more: str) -> AsyncIterator[Terminal]:
-    running = await asyncio.create_subprocess_exec(
-        *stampwire(),
-        "listen",
-        *words,
-        cwd=ROOT,
-        env={**process.environment, **more},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield Terminal(running)
-    finally:
-        if running.returncode is None:
-            running.kill()
-        await running.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        running = process.fork("listen", *words, out=out, err=err, **more)
+        terminal = Terminal(running, out, err)
+        try:
+            yield terminal
+        finally:
+            terminal.close()
 
 
 @pytest.fixture

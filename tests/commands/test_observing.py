@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.on("postgres")
 def test_a_worker_answers_on_a_port_of_its_own(settings: Settings) -> None:
     port = free_port()
-    worker = Process(settings.model_copy(update={"worker_port": port}), "worker")
+    worker = Process(settings.model_copy(update={"worker_port": port}), "worker", installed=True)
     worker.url = f"http://127.0.0.1:{port}"
     worker.start()
     try:
@@ -39,7 +39,7 @@ def test_a_worker_answers_on_a_port_of_its_own(settings: Settings) -> None:
 @pytest.mark.on("sqlite")
 def test_a_server_told_to_stop_is_red_before_it_stops(settings: Settings) -> None:
     """So that a load balancer looks away first: calls are answered until then."""
-    server = Process(settings.model_copy(update={"shutdown_delay": 1.5}))
+    server = Process(settings.model_copy(update={"shutdown_delay": 1.5}), installed=True)
     server.start()
     try:
         assert server.answers("/readyz") == 200

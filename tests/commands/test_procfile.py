@@ -43,6 +43,7 @@ def honcho(settings: Settings) -> Iterator[Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.on("sqlite")  # on both in tests/end_to_end/test_honcho.py
 def test_every_process_of_the_procfile_goes_on(honcho: Process) -> None:
     for name in ("web", "worker", "release"):
         assert f"{name}.1 started" in honcho.logs

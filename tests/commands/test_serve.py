@@ -21,6 +21,7 @@ async def test_the_server_of_the_tests_is_ready(server: RunningServer) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.on("sqlite")
 def test_the_demos_credentials_are_the_owners_alone(process: Process) -> None:
     path = process.data_dir / "demo.json"
 
@@ -40,30 +41,31 @@ def test_the_demos_credentials_are_the_owners_alone(process: Process) -> None:
 @pytest.mark.slow
 @pytest.mark.on("sqlite")
 @pytest.mark.alone
-def test_the_second_start_is_ready_within_two_seconds(process: Process) -> None:
+def test_the_second_start_is_ready_within_two_seconds(installed: Process) -> None:
     """As `bin/serve` is: the best of three; where others keep the machine busy, as much longer."""
-    demo = process.demo
+    demo = installed.demo
     limit = 2 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
 
     took = []
     while len(took) < 3 and (not took or min(took) >= limit):
-        process.stop()
+        installed.stop()
         started = time.monotonic()
-        process.start()
+        installed.start()
         took.append(time.monotonic() - started)
 
     assert min(took) < limit, took
-    assert process.demo == demo
+    assert installed.demo == demo
 
 
 @pytest.mark.slow
-def test_a_killed_server_starts_again(process: Process) -> None:
-    demo = process.demo
+@pytest.mark.on("sqlite")  # on both in tests/end_to_end/test_kill.py, as a fork
+def test_a_killed_server_starts_again(installed: Process) -> None:
+    demo = installed.demo
 
-    process.restart()
+    installed.restart()
 
-    assert process.answers("/readyz") == 200
-    assert process.demo == demo
+    assert installed.answers("/readyz") == 200
+    assert installed.demo == demo
 
 
 @pytest.mark.slow

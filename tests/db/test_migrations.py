@@ -17,6 +17,7 @@ from backends import Backend
 from core.settings import Settings
 from db.migrate import upgrade
 from db.revision import latest
+from processes import Process
 
 
 def differences(url: str) -> list[Any]:
@@ -47,12 +48,13 @@ def test_the_migrations_make_what_the_models_say(settings: Settings) -> None:
     assert differences(settings.database) == []
 
 
-def test_several_may_upgrade_at_once(backend: Backend, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_several_may_upgrade_at_once(backend: Backend, settings: Settings, tmp_path: Path) -> None:
     """As `honcho start` does: web, worker and release all begin with an upgrade."""
     url = backend.empty(tmp_path)
 
     with ThreadPoolExecutor(4) as threads:
-        for upgraded in [threads.submit(_upgrade_elsewhere, url) for _ in range(4)]:
+        for upgraded in [threads.submit(_upgrade_elsewhere, settings, url) for _ in range(4)]:
             upgraded.result()
 
     assert differences(url) == []
@@ -66,16 +68,13 @@ def test_upgrading_twice_changes_nothing(settings: Settings) -> None:
 
 
 @pytest.mark.on("sqlite")
-def test_a_new_file_is_for_nobody_else_to_read(tmp_path: Path) -> None:
-    _upgrade_elsewhere(f"sqlite:///{tmp_path / 'cafe.db'}")
+def test_a_new_file_is_for_nobody_else_to_read(settings: Settings, tmp_path: Path) -> None:
+    _upgrade_elsewhere(settings, f"sqlite:///{tmp_path / 'cafe.db'}")
 
     assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("cafe.db*")} == {0o600}
 
 
-def _upgrade_elsewhere(url: str) -> None:
+def _upgrade_elsewhere(settings: Settings, url: str) -> None:
     """In a process of its own: alembic keeps its context in globals."""
-    import subprocess  # noqa: PLC0415
-    import sys  # noqa: PLC0415
-
-    program = "import sys; from db.migrate import upgrade; upgrade(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", program, url], check=True, timeout=60)
+    elsewhere = Settings(**{**settings.model_dump(), "database_url": url})
+    Process(elsewhere).run("db", "upgrade")

@@ -9,9 +9,9 @@ import pytest
 from partners import Api
 from processes import Process
 
-ROWS = 3_000
-LEASE_PATIENCE = 60
-"""A dead worker's lease runs out after 30 seconds; on SQLite its successor takes over at once."""
+ROWS = 2_000
+PATIENCE = 60
+"""Seconds that no successor takes to read the rest of the file."""
 JOB = """query($id: ID!) { importJob(id: $id) {
     status progress created matched rejected } customers { totalCount } cards { totalCount }
     events(filter: {types: [CARD_ISSUED, STAMP_ADDED]}) { totalCount } }"""
@@ -22,7 +22,7 @@ async def _job(api: Api, id: str) -> Any:
 
 
 async def _until(api: Api, id: str, holds: Any) -> Any:
-    for _ in range(LEASE_PATIENCE * 10):
+    for _ in range(PATIENCE * 10):
         told = await _job(api, id)
         if holds(told["importJob"]):
             return told
@@ -48,7 +48,7 @@ async def test_a_file_is_read_to_its_end_whatever_dies_on_the_way(process: Proce
         for least in (10, 40):
             await _until(api, job, lambda told, least=least: told["progress"] >= least)
             await asyncio.to_thread(process.kill)
-            await asyncio.to_thread(process.start)
+            await asyncio.to_thread(process.start_later)
         done = await _until(api, job, lambda told: told["status"] == "DONE")
 
         assert done["importJob"] == {

@@ -1,4 +1,4 @@
-"""A pusher as a process of its own, to be killed, frozen and stopped: settings as JSON in argv."""
+"""A pusher as a process of its own, to be killed, frozen and stopped; its words are JSON."""
 
 import asyncio
 import json
@@ -37,7 +37,8 @@ async def push(settings: Settings, lease: float, deadline: float, leases: int) -
     await database.close()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Push as the command's only word says."""
     given = json.loads(sys.argv[1])
     asyncio.run(
         push(Settings(**given["settings"]), given["lease"], given["deadline"], given["leases"])

@@ -6,14 +6,10 @@ repeats is the one that docs/webhooks.md states: eight per endpoint that a dead 
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,9 +21,10 @@ from core.clock import SystemClock
 from core.secrets import Secrets
 from core.settings import Settings
 from db import Database, query
+from faults import pusher_process
+from forks import Forked
 from models import AttemptStatus, EventRow, LogHead, Ordering, WebhookEndpoint
 from patience import until
-from processes import ROOT
 from webhooks.pusher import SAFETY_SECONDS
 
 LEASE = 3.0
@@ -46,22 +43,15 @@ class Worker:
         given = {name: getattr(settings, name) for name in names}
         given |= {"database_url": settings.database, "broadcast_url": settings.broadcast}
         said = {"settings": given, "lease": LEASE, "deadline": DEADLINE, "leases": LEASES}
-        script = Path(__file__).with_name("pusher_process.py")
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(script), json.dumps(said, default=str)],
-                cwd=ROOT,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = Forked(
+            pusher_process.main, [json.dumps(said, default=str)], {}, out=self.log
+        )
 
     @property
     def said(self) -> str:
         """Everything it has written."""
-        return self.log.read_text()
+        return self.log.read_text() if self.log.exists() else ""
 
     async def is_ready(self) -> None:
         """Wait until it works."""
@@ -290,7 +280,7 @@ async def test_who_is_stopped_politely_repeats_nothing(
     assert partner.repeats == 0
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 async def test_what_was_committed_without_a_ring_is_sent_within_the_poll_period(
     cafe: Cafe, partner: Partner, start: Callable[[], Worker], figure: Any
 ) -> None:
