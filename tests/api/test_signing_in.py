@@ -12,6 +12,7 @@ from core.settings import Settings
 from factories import PASSWORD
 from fakes.mailbox import Mailbox, a_mailbox
 from models import Role
+from patience import until
 
 SIGN_IN = """mutation($login: String!, $password: String!) {
     signIn(input: {login: $login, password: $password}) {
@@ -67,9 +68,12 @@ async def test_the_eleventh_guess_is_rate_limited(house: Any) -> None:
 
 async def test_sessions_are_seen_and_ended(house: Any, signed_in: Any, clock: ManualClock) -> None:
     here, there = await signed_in(user_agent="Firefox/140"), await signed_in(user_agent="curl/8")
-    await here.do("{ viewer { actor { id } } }")
-    await asyncio.sleep(0.1)
 
+    async def is_used() -> bool:
+        known = (await here.do(SESSIONS))["viewer"]["actor"]["sessions"]
+        return any(one["lastUsedAt"] is not None for one in known)
+
+    await until(is_used)
     seen = (await here.do(SESSIONS))["viewer"]["actor"]["sessions"]
     async with there.socket() as socket:
         await here.do(END, {"id": seen[0]["id"]})

@@ -12,6 +12,7 @@ from core.settings import Settings
 from db import Taken, Transaction
 from db.postgres import PostgresDatabase
 from factories import a_business
+from patience import until
 
 pytestmark = pytest.mark.on("postgres")
 
@@ -60,7 +61,7 @@ async def test_connections_that_died_while_nobody_used_them_are_made_anew(
 ) -> None:
     cafe = await a_business(database)
     database._free[0].wire.terminate()
-    await asyncio.sleep(0.05)
+    await until(database._free[0].wire.is_closed)
 
     assert (await database.read(cafe.business.id, whose))[1] == cafe.business.id
 

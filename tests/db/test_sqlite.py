@@ -12,6 +12,7 @@ from core.settings import Settings
 from db import Database, Transaction
 from db.sqlite import SqliteDatabase
 from factories import a_business
+from patience import PATIENCE, until
 
 pytestmark = pytest.mark.on("sqlite")
 
@@ -114,10 +115,11 @@ async def test_work_that_ends_its_own_transaction_stops_no_writer(database: Data
 
 async def test_a_refusal_of_a_group_that_was_lost_is_not_told(database: Database) -> None:
     """What it was refused for may be gone with the others."""
-    begun = threading.Event()
+    holding, begun = threading.Event(), threading.Event()
 
     async def holds(tx: Transaction) -> None:
-        begun.wait(5)
+        holding.set()
+        begun.wait(PATIENCE)
 
     async def refuses(tx: Transaction) -> None:
         raise Invalid("Somebody was quicker.")
@@ -127,9 +129,9 @@ async def test_a_refusal_of_a_group_that_was_lost_is_not_told(database: Database
         raise sqlite3.OperationalError("disk I/O error")
 
     first = asyncio.create_task(database.write(None, holds))
-    await asyncio.sleep(0.05)
+    await until(holding.is_set)
     group = [asyncio.create_task(database.write(None, work)) for work in (refuses, breaks)]
-    await asyncio.sleep(0.05)
+    await until(lambda: database.load.waiting == 2)
     begun.set()
     await first
     told = await asyncio.gather(*group, return_exceptions=True)

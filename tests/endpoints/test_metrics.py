@@ -22,6 +22,7 @@ from factories import Cafe, a_card, stamps
 from fakes.receiver import receiving
 from models import WebhookEndpoint
 from partners import BEGINNING, Api, operations, subscriber
+from patience import until
 from processes import RunningServer
 
 _ENDPOINT: Query[WebhookEndpoint] = query(
@@ -88,7 +89,11 @@ async def test_what_happens_is_counted(
             await api.send("query { viewer { __typename } }")
             await api.send("query { nothing }")
             during = await told(server)
-        await asyncio.sleep(0.1)
+
+        async def has_left() -> bool:
+            return (await told(server)).of("sockets", transport="websocket") == 0
+
+        await until(has_left)
         after = await told(server)
 
     assert during.of("sockets", transport="websocket") == 1
@@ -116,9 +121,9 @@ async def test_a_loop_that_was_blocked_for_a_second_is_told_of(server: RunningSe
     """Whatever held it; the log has the stack."""
     before = (await told(server)).of("event_loop_blocked_total")
     with structlog.testing.capture_logs() as said:
-        await asyncio.sleep(0.3)
-        time.sleep(1.7)  # noqa: ASYNC251 -- as a resolver might that forgot to await
-        await asyncio.sleep(0.3)
+        while not said:
+            time.sleep(0.05)  # noqa: ASYNC251 -- as a resolver might that forgot to await
+        await until(lambda: "event loop goes on" in [line["event"] for line in said])
 
     assert (await told(server)).of("event_loop_blocked_total") == before + 1
     [blocked] = [line for line in said if line["event"] == "event loop blocked"]

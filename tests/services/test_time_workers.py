@@ -23,6 +23,7 @@ from factories import (
     a_voucher_template,
 )
 from models import Agenda, EventRow, Voucher, VoucherStatus
+from patience import PATIENCE, until
 from services import agenda
 from services.card_templates import BirthdayRuleInput
 from services.due import run_due
@@ -282,9 +283,9 @@ async def test_a_worker_stops_when_told(database: Database, clock: ManualClock) 
     await a_business(database)
     worker = Timekeeper(database, clock)
     task = asyncio.create_task(worker.run())
-    await asyncio.sleep(0.05)
+    await until(lambda: bool(worker._stop._waiters))  # type: ignore[attr-defined]
 
     worker.stop()
 
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE):
         await task
