@@ -28,7 +28,7 @@ async def advance_test_clock(context: Context, input: AdvanceTestClockInput) -> 
         deployment.clock,
         business_id,
         decided,
-        lambda: postman.finish(business_id),
+        lambda: postman.finish_campaigns(business_id),
     )
     if moved.business is not None:
         # What the same call does next happens at the new time.

@@ -6,16 +6,14 @@ runs out; a sale is settled in one transaction, by whoever leased it last.
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 
 from core.clock import Clock
 from core.errors import Refused
 from core.secrets import Secrets
-from core.sweeper import Sweeper
+from core.sweeper import ManyHanded
 from db import Database, Transaction
 from events.stream import Stream
 from integrations.http import Outgoing
@@ -30,13 +28,11 @@ HANDS = 16
 HANDS_OF_ONE = 4
 """Of one point of sale: a till that does not answer keeps no other waiting."""
 SET_UPS = 4
-REST_SECONDS = 0.05
-DRAIN_SECONDS = 10.0
 
 log = structlog.get_logger("stampwire.cashier")
 
 
-class Cashier(Sweeper):
+class Cashier(ManyHanded[str]):
     """One per process."""
 
     name = "cashier"
@@ -51,28 +47,12 @@ class Cashier(Sweeper):
         clock: Clock,
         url: str,
     ) -> None:
-        super().__init__()
+        super().__init__(stream.bell)
         self._database = database
-        self._stream = stream
         self._outgoing = outgoing
         self._secrets = secrets
         self._clock = clock
         self._url = url
-        self._news = asyncio.Event()
-        self._in_hand: dict[asyncio.Task[None], str] = {}
-
-    async def run(self) -> None:
-        """Settle until told to stop; what is in hand is finished, or left to the next one."""
-        with self._stream.bell() as self._news:
-            try:
-                await super().run()
-            finally:
-                await self.drain()
-
-    def stop(self) -> None:
-        """Begin nothing more."""
-        super().stop()
-        self._news.set()
 
     async def take_over(self) -> None:
         """Whoever had sales in hand is dead; only for the only worker there is."""
@@ -103,38 +83,6 @@ class Cashier(Sweeper):
         for point in points:
             self._begin(self._set_up(point), point.id)
         return len(claimed) + len(points)
-
-    async def finish(self) -> None:
-        """Do all that can be done now, and wait until it is done."""
-        while await self.sweep() or self._in_hand:
-            if self._in_hand:
-                await asyncio.wait(self._in_hand)
-
-    async def drain(self) -> None:
-        """Finish what is in hand, within ten seconds; a lease that is not let go runs out."""
-        if self._in_hand:
-            await asyncio.wait(self._in_hand, timeout=DRAIN_SECONDS)
-        for task in self._in_hand:
-            task.cancel()
-        await asyncio.gather(*self._in_hand, return_exceptions=True)
-
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(self.rest_seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return
-        if not self._stop.is_set():  # it rings at every stamp, and hardly ever for us
-            await asyncio.sleep(REST_SECONDS)
-
-    def _begin(self, work: Coroutine[Any, Any, None], point_id: str) -> None:
-        task = asyncio.create_task(work, name="cashier-serve")
-        self._in_hand[task] = point_id
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._in_hand.pop(task, None)
-        self._news.set()
 
     async def _serve(self, sale: Sale) -> None:
         """Settle one sale."""

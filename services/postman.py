@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from core.clock import Clock
-from core.metrics import passed
+from core.sweeper import ManyHanded
 from db import Database, Transaction
 from events.stream import Stream
 from integrations.channels import Channels
@@ -30,57 +30,34 @@ CAMPAIGNS_AT_ONCE = 20
 SEND_SECONDS = 30.0
 RECORD_SECONDS = 20.0
 """How long the answers are tried to be stored; with the hand-over, less than a lease."""
-SAFETY_SECONDS = 2.0
-REST_SECONDS = 0.1
-DRAIN_SECONDS = 10.0
 
 log = structlog.get_logger("stampwire.postman")
 
 
-class Postman:
+class Postman(ManyHanded[None]):
     """One per process; letters of one business and channel go out together."""
+
+    name = "postman"
+    rest_seconds = 2.0
+    pause_seconds = 0.1
 
     def __init__(
         self, database: Database, stream: Stream, channels: Channels, clock: Clock, url: str
     ) -> None:
+        super().__init__(stream.bell)
         self._database = database
-        self._stream = stream
         self._channels = channels
         self._clock = clock
         self._url = url
-        self._handing_over: set[asyncio.Task[None]] = set()
-        self._news = asyncio.Event()
-        self._stopping = False
-
-    async def run(self) -> None:
-        """Carry messages until told to stop, or cancelled; what is in hand is finished."""
-        with self._stream.bell() as self._news:
-            try:
-                while not self._stopping:
-                    self._news.clear()
-                    try:
-                        did = await self.look()
-                    except Exception as error:  # noqa: BLE001 -- the next look may succeed
-                        log.warning("outbox not seen to", error=type(error).__name__)
-                        did = 0
-                    if not did:
-                        await self._wait_for_news()
-            finally:
-                await self.drain()
-
-    def stop(self) -> None:
-        """Begin nothing more; `run` ends when what is in hand was handed over."""
-        self._stopping = True
-        self._news.set()
 
     async def take_over(self) -> None:
         """Whoever had messages in hand is dead; only for the only worker there is."""
         now = self._clock.now()
         await self._database.write(None, lambda tx: outbox.take_over(tx, now))
 
-    async def look(self) -> int:
+    async def sweep(self) -> int:
         """Write what can be written, and begin to carry what waits; says how much that was."""
-        passed("postman")
+        self._news.clear()
         now = self._clock.now()
 
         async def work(tx: Transaction) -> tuple[list[Message], list[Campaign], bool]:
@@ -97,49 +74,24 @@ class Postman:
         for campaign in under_way:
             wrote = await self._write_next(campaign)
             did, waits = did + wrote, waits or wrote
-        if waits and not self._stopping:
+        if waits and not self._stop.is_set():
             did += await self._take()
         return did
 
-    async def sweep(self) -> int:
-        """Do all that can be done now, and wait until it is done; says how much it was."""
-        done = 0
-        while did := await self.look():
-            done += did
-            await asyncio.gather(*self._handing_over)
-        return done
-
-    async def finish(self, business_id: str, patience: float = 30.0) -> None:
+    async def finish_campaigns(self, business_id: str, patience: float = 30.0) -> None:
         """Send all that campaigns of a business have under way: before a test clock moves on.
 
         What a channel wants to have later is left to the others.
         """
         end = asyncio.get_running_loop().time() + patience
         while await self._database.read(business_id, campaigns.is_sending):
-            if not await self.sweep():
+            did = await self.sweep()
+            await self.finish()
+            if not did:
                 # Another postman has the last of it in hand.
                 if asyncio.get_running_loop().time() > end:
                     return
                 await asyncio.sleep(0.02)
-
-    async def drain(self) -> None:
-        """Finish what is in hand, within ten seconds."""
-        self._stopping = True
-        if self._handing_over:
-            await asyncio.wait(self._handing_over, timeout=DRAIN_SECONDS)
-        for task in self._handing_over:
-            task.cancel()
-        await asyncio.gather(*self._handing_over, return_exceptions=True)
-
-    async def _wait_for_news(self) -> None:
-        try:
-            async with asyncio.timeout(SAFETY_SECONDS):
-                await self._news.wait()
-        except TimeoutError:
-            return
-        # It rings at every stamp, and hardly ever for us.
-        if not self._stopping:
-            await asyncio.sleep(REST_SECONDS)
 
     async def _write_next(self, campaign: Campaign) -> bool:
         async def work(tx: Transaction) -> bool:
@@ -151,8 +103,8 @@ class Postman:
 
     async def _take(self) -> int:
         """Take messages from the outbox and begin to hand them over; says how many."""
-        if len(self._handing_over) >= HANDS:
-            await asyncio.wait(self._handing_over, return_when=asyncio.FIRST_COMPLETED)
+        if len(self._in_hand) >= HANDS:
+            await asyncio.wait(self._in_hand, return_when=asyncio.FIRST_COMPLETED)
         now = self._clock.now()
         taken = await self._database.write(None, lambda tx: outbox.claim(tx, now, TAKEN_AT_ONCE))
         together: dict[tuple[str, Channel], list[Message]] = defaultdict(list)
@@ -162,17 +114,8 @@ class Postman:
             most = self._channels.most_letters(channel)
             for start in range(0, len(messages), most):
                 part = messages[start : start + most]
-                task = asyncio.create_task(
-                    self._hand_over(business_id, channel, part), name=f"postman-{channel}"
-                )
-                self._handing_over.add(task)
-                task.add_done_callback(self._handed_over)
+                self._begin(self._hand_over(business_id, channel, part), None)
         return len(taken)
-
-    def _handed_over(self, task: asyncio.Task[None]) -> None:
-        self._handing_over.discard(task)
-        # The next recipients of its campaign may be written to now.
-        self._news.set()
 
     async def _hand_over(
         self, business_id: str, channel: Channel, messages: Sequence[Message]

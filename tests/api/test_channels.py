@@ -29,7 +29,7 @@ from models import (
     PushSubscription,
     Role,
 )
-from patience import until
+from patience import carry, until
 from services import outbox
 from services.contacts import messenger_links
 from services.due import run_due
@@ -151,7 +151,7 @@ class Shop:
         postman = await self.begin()
 
         async def is_sent() -> bool:
-            await postman.sweep()
+            await carry(postman)
             data = await self.house.owner.do(RESULTS, {"id": id})
             return bool(data["campaign"]["status"] == "SENT")
 
@@ -369,7 +369,7 @@ async def test_too_much_stops_the_bot_for_every_process(shop: Shop, clock: Manua
     await shop.bind()
     shop.bot.mood = "too much"
     id = await shop.send()
-    await (await shop.begin()).sweep()
+    await carry(await shop.begin())
 
     async def is_paused() -> bool:
         [connection] = await shop.house.all(_CONNECTIONS)
@@ -400,8 +400,8 @@ async def test_what_a_dead_worker_had_in_hand_is_not_sent_again(
     deployment, house = shop.house.deployment, shop.house
     id = await shop.send()
     first = await shop.begin()
-    await first.look()
-    await first.look()
+    await first.sweep()
+    await first.sweep()
     await until(lambda: shop.bot.asked == 1)
     [message] = await house.all(_MESSAGES)
     assert message.status is MessageStatus.SENDING
@@ -410,7 +410,7 @@ async def test_what_a_dead_worker_had_in_hand_is_not_sent_again(
     other = Postman(
         deployment.database, deployment.stream, deployment.channels, clock, "https://x.example"
     )
-    await other.sweep()
+    await carry(other)
     shop.bot.mood = "good"
     shop.bot.speaks.set()
 

@@ -49,6 +49,7 @@ from models import (
     filled_in,
     one_line,
 )
+from patience import carry
 from services import campaigns, outbox
 from services.audience import SegmentInput
 from services.campaigns import (
@@ -191,7 +192,7 @@ class House:
         """A campaign that was sent."""
         campaign = await self.campaign(**values)
         await self.begin()
-        await self.postman().sweep()
+        await carry(self.postman())
         return await self.again(campaign)
 
     async def again(self, campaign: Campaign) -> Campaign:
@@ -404,7 +405,7 @@ async def test_the_audience_is_frozen_when_sending_starts(
     await people.a_holder("Intan")
     await people.do(delete_card, DeleteCardInput(id=Id(people.cards["Gita"].id)))
 
-    await people.postman().sweep()
+    await carry(people.postman())
 
     assert campaign.audience_size == 7
     assert (await people.again(campaign)).audience_size == 8
@@ -590,8 +591,8 @@ async def test_a_channel_that_asks_to_wait_is_asked_again_and_given_up_in_the_en
     postman = house.postman()
 
     for attempt in range(1, outbox.MOST_TRIES + 1):
-        await postman.sweep()
-        assert await postman.sweep() == 0
+        await carry(postman)
+        assert await carry(postman) == 0
         assert len(house.email.letters) == attempt
         house.clock.advance(timedelta(seconds=5))
 
@@ -599,7 +600,7 @@ async def test_a_channel_that_asks_to_wait_is_asked_again_and_given_up_in_the_en
     assert len({letter.id for letter in house.email.letters}) == 1
     [event] = await house.caused()
     assert json.loads(event.body)["campaign"]["channels"] == ["push"]
-    await postman.sweep()
+    await carry(postman)
     assert (await house.again(campaign)).status is CampaignStatus.SENT
 
 
@@ -623,7 +624,7 @@ async def test_a_channel_that_was_disconnected_meanwhile_fails(people: House) ->
     stream = Stream(people.database, "memory://")
     postman = Postman(people.database, stream, Channels([people.push]), people.clock, URL)
 
-    await postman.sweep()
+    await carry(postman)
 
     assert (await people.results(campaign))[EMAIL] == (0, 3, 4, 0)
 
@@ -677,12 +678,12 @@ async def test_at_most_once_wherever_the_postman_dies(
         postman = people.postman(Mortal(people.database, step, committed=committed))
         died = False
         try:
-            await postman.sweep()
+            await carry(postman)
         except Death:
             died = True
-        await asyncio.gather(*postman._handing_over, return_exceptions=True)
+        await asyncio.gather(*postman._in_hand, return_exceptions=True)
         people.clock.advance(outbox.LEASE)
-        await people.postman().sweep()
+        await carry(people.postman())
 
         await _nothing_twice_and_nobody_left_out(people, await people.again(campaign))
         if not died:
@@ -700,13 +701,13 @@ async def test_at_most_once_where_the_postman_dies_in_the_middle_of_a_hand_over(
     await people.begin()
     postman = people.postman()
     with pytest.raises(Death):
-        await postman.sweep()
-    await asyncio.gather(*postman._handing_over, return_exceptions=True)
+        await carry(postman)
+    await asyncio.gather(*postman._in_hand, return_exceptions=True)
 
-    assert await people.postman().sweep() == 0
+    assert await carry(people.postman()) == 0
     waiting = await people.results(await people.again(campaign))
     people.clock.advance(outbox.LEASE)
-    await people.postman().sweep()
+    await carry(people.postman())
 
     assert waiting[EMAIL] == (0, 0, 4, 3)
     assert await people.results(await people.again(campaign)) == {
@@ -722,12 +723,12 @@ async def test_the_only_postman_takes_over_at_once(people: House) -> None:
     await people.begin()
     postman = people.postman()
     with pytest.raises(Death):
-        await postman.sweep()
-    await asyncio.gather(*postman._handing_over, return_exceptions=True)
+        await carry(postman)
+    await asyncio.gather(*postman._in_hand, return_exceptions=True)
     successor = people.postman()
 
     await successor.take_over()
-    await successor.sweep()
+    await carry(successor)
 
     assert (await people.again(campaign)).status is CampaignStatus.SENT
 
@@ -774,7 +775,7 @@ async def test_two_postmen_share_the_work_and_repeat_none_of_it(
 
     first, other = people.postman(), people.postman(second)
     while await _any_sending(people):
-        await asyncio.gather(first.sweep(), other.sweep())
+        await asyncio.gather(carry(first), carry(other))
 
     for campaign in sent:
         again = await people.again(campaign)
@@ -826,11 +827,11 @@ async def test_a_campaign_starts_in_its_time(house: House) -> None:
 
     house.clock.advance(timedelta(hours=2, minutes=59))
     await house.begin()
-    await house.postman().sweep()
+    await carry(house.postman())
     before = await house.again(campaign)
     house.clock.advance(timedelta(minutes=1))
     await house.begin()
-    await house.postman().sweep()
+    await carry(house.postman())
     after = await house.again(campaign)
 
     assert (before.status, before.started_at) == (CampaignStatus.SCHEDULED, None)
@@ -844,7 +845,7 @@ async def test_a_campaign_that_is_a_day_late_is_not_sent(house: House) -> None:
 
     house.clock.advance(timedelta(hours=27, seconds=1))
     await house.begin()
-    await house.postman().sweep()
+    await carry(house.postman())
 
     after = await house.again(campaign)
     assert (after.status, after.cancelled_by_id) == (CampaignStatus.CANCELLED, None)
@@ -866,7 +867,7 @@ async def test_a_test_clock_sends_campaigns_on_its_way_in_the_order_of_time(hous
         house.clock,
         house.cafe.business.id,
         decided,
-        lambda: postman.finish(house.cafe.business.id),
+        lambda: postman.finish_campaigns(house.cafe.business.id),
     )
 
     assert [(row.type, row.occurred_at) for row in moved.events] == [
@@ -885,7 +886,7 @@ async def test_a_campaign_cancelled_before_its_time_sends_nothing(house: House) 
     again = await house.do(cancel_campaign, CancelCampaignInput(id=Id(campaign.id)))
     house.clock.advance(timedelta(hours=4))
     await house.begin()
-    await house.postman().sweep()
+    await carry(house.postman())
 
     assert cancelled.campaign.status is CampaignStatus.CANCELLED
     assert cancelled.campaign.cancelled_by_id == house.owner.staff_id
@@ -907,9 +908,9 @@ async def test_a_campaign_cancelled_in_the_middle_reaches_nobody_more(
     people.push.on_send = cancel
     people.email.answers = [RetryAfter(1)]
     await people.begin()
-    await people.postman().sweep()
+    await carry(people.postman())
     people.clock.advance(timedelta(minutes=5))
-    await people.postman().sweep()
+    await carry(people.postman())
 
     after = await people.again(campaign)
     results = await people.results(after)
