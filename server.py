@@ -54,6 +54,7 @@ def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
     documents, keys_url = Renderer(_schema), settings.scanner_keys_url
     outgoing = Outgoing(allow_insecure=settings.allow_insecure_webhooks)
     wallets = Wallets.of(settings, outgoing, secrets, clock)
+    platforms = wallets.platforms
     documents.deployment = Deployment(
         settings=settings,
         database=database,
@@ -66,7 +67,7 @@ def deployment_of(settings: Settings, clock: Clock | None = None) -> Deployment:
             settings,
             outgoing,
             lambda: private_push_key(database, secrets, clock.now()),
-            (lambda letter: bring(database, letter, clock.now())) if wallets.all else None,
+            (lambda letter: bring(database, platforms, letter, clock.now())) if platforms else None,
         ),
         documents=documents,
         buckets=buckets,

@@ -20,13 +20,16 @@ class WalletPass(Row, table=True):
     Every mark counts `marks` up, so that what happens meanwhile is not lost. `tries` are the looks
     since the wallet was last told all.
     `news` is the last message of a campaign, `news_id` its name until the wallet has it; `told` is
-    when such messages made the telephone ring.
+    when such messages made the telephone ring. `heard_until` is until when the last call of Google
+    about it was good: an earlier call that comes later tells of the past.
     """
 
     __tablename__ = "wallet_pass"
     __table_args__ = (
         Index(
             "wallet_pass_due",
+            "platform",
+            "business_id",
             "due_at",
             sqlite_where=text("due_at IS NOT NULL"),
             postgresql_where=text("due_at IS NOT NULL"),
@@ -49,6 +52,7 @@ class WalletPass(Row, table=True):
     news_id: str | None = None
     told: list[Any] = Field(default_factory=list, sa_type=Json)
     removed_at: datetime | None = Field(default=None, sa_type=UtcTimestamp)
+    heard_until: datetime | None = Field(default=None, sa_type=UtcTimestamp)
 
 
 class PassDevice(Row, table=True):

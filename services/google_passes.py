@@ -6,12 +6,30 @@ Google repeats itself until it is answered, and sometimes after that: each of it
 from datetime import datetime
 from hashlib import sha256
 
-from db import Transaction
+from sqlalchemy import or_, update
+from sqlmodel import col
+
+from db import BUSINESS, Transaction, command, param
 from integrations.wallets.google_callback import Called
 from integrations.wallets.seam import PassFace
 from models import Business, Card, Platform, UsedLink, WalletPass
+from models.base import UtcTimestamp
 from services.pass_faces import pass_face
 from services.passes import add_pass, report_removed, report_saved
+
+_HEAR = command(
+    update(WalletPass)
+    .where(
+        col(WalletPass.business_id) == BUSINESS,
+        col(WalletPass.serial) == param("serial"),
+        col(WalletPass.platform) == Platform.GOOGLE,
+        or_(
+            col(WalletPass.heard_until).is_(None),
+            col(WalletPass.heard_until) <= param("until", UtcTimestamp()),
+        ),
+    )
+    .values(heard_until=param("until", UtcTimestamp()))
+)
 
 
 async def offer(
@@ -23,13 +41,15 @@ async def offer(
 
 
 async def hear(tx: Transaction, business: Business, called: Called, real_now: datetime) -> None:
-    """Take down what became of a pass; nothing if Google said so before."""
+    """Take down what became of a pass; nothing if Google said so, or what came after, before."""
     heard = UsedLink(
         digest=sha256(f"google wallet {called.nonce}".encode()).hexdigest(),
         business_id=business.id,
         expires_at=called.expires_at,
     )
     if not await tx.add_if_new(heard):
+        return
+    if not await tx.run(_HEAR, serial=called.serial, until=called.expires_at):
         return
     if called.is_saved:
         await report_saved(tx, business, called.serial, Platform.GOOGLE, real_now)

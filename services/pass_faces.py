@@ -26,25 +26,28 @@ _BY_SERIAL = query(
 )
 
 
+async def shown_card(tx: Transaction, serial: str) -> Card | None:
+    """The live card that a pass shows, or the one that it was joined to; None for a void pass."""
+    card = await tx.maybe(_BY_SERIAL, serial=serial)
+    if card is not None and card.merged_into is not None:
+        card = await tx.get(Card, card.merged_into)
+    return None if card is None or card.deleted_at is not None else card
+
+
 async def pass_face(
     tx: Transaction, business: Business, held: WalletPass, now: datetime, url: str
 ) -> PassFace:
     """What a pass shows now, by the programme's time; `url` is our public address.
 
-    A pass is void once its card was replaced or deleted; the token and the address of a card are
-    not told by a void one, for they may be another's. One whose card was joined to another shows
-    that one.
+    A pass is void once its card was replaced or deleted. A void one tells nothing of what becomes
+    of the card, for the telephone may be another's: neither its token and address, nor its stamps.
     """
-    card = await tx.maybe(_BY_SERIAL, serial=held.serial)
-    if card is not None and card.merged_into is not None:
-        card = await tx.get(Card, card.merged_into)
-    is_void = card is None or card.deleted_at is not None
-    if card is None:
-        card = await tx.get(Card, held.card_id)
+    shown = await shown_card(tx, held.serial)
+    card, is_void = shown or await tx.get(Card, held.card_id), shown is None
     if card is None:
         raise LookupError(held.card_id)
     face = await face_of(tx, business, card, now)
-    goal, design = face.next_goal, face.promise.version.design
+    goal, design = None if is_void else face.next_goal, face.promise.version.design
     return PassFace(
         serial=held.serial,
         business_id=business.id,
@@ -55,7 +58,7 @@ async def pass_face(
         number=card.number,
         token="" if is_void else card.token,
         url="" if is_void else f"{url}{path_of(card)}",
-        stamps=card.stamps,
+        stamps=0 if is_void else card.stamps,
         required=face.promise.required,
         next_goal=one_line(goal.title) if goal else None,
         left=goal.stamps - card.stamps if goal else 0,

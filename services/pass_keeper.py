@@ -6,12 +6,13 @@ runs out, and tells the same again: nothing appears twice then.
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection
 from datetime import datetime
 
 import structlog
 
 from core.clock import Clock
-from core.sweeper import Sweeper
+from core.sweeper import ManyHanded
 from db import Database, Transaction
 from events.stream import Stream
 from integrations.channels.seam import Accepted, Answer, Letter, Rejected, RetryAfter
@@ -25,26 +26,26 @@ HANDS = 16
 """Passes of one wallet in hand at once."""
 TELL_SECONDS = 40.0
 """How long a wallet may take; well within a lease."""
-REST_SECONDS = 0.05
-NEWS_SECONDS = 30.0
+NEWS_SECONDS = 300.0
 """How long a message waits for the one before it on the same pass."""
-DRAIN_SECONDS = 10.0
 
 log = structlog.get_logger("stampwire.passes")
 
 
-async def bring(database: Database, letter: Letter, real_now: datetime) -> Answer:
-    """Have the passes at a letter's address bring it; the keeper tells their wallets."""
+async def bring(
+    database: Database, platforms: Collection[Platform], letter: Letter, real_now: datetime
+) -> Answer:
+    """Have the passes at a letter's address bring it; the keeper of these wallets tells them."""
     told = letter.address, letter.id, letter.subject, letter.text
     brought = await database.write(
-        letter.business_id, lambda tx: passes.bring_news(tx, *told, real_now)
+        letter.business_id, lambda tx: passes.bring_news(tx, platforms, *told, real_now)
     )
     if brought is Brought.LATER:
         return RetryAfter(NEWS_SECONDS, is_tried=False)
     return Accepted() if brought is Brought.SOON else Rejected("no pass")
 
 
-class PassKeeper(Sweeper):
+class PassKeeper(ManyHanded[tuple[Platform, str]]):
     """One per process."""
 
     name = "passes"
@@ -53,27 +54,11 @@ class PassKeeper(Sweeper):
     def __init__(
         self, database: Database, stream: Stream, wallets: Wallets, clock: Clock, url: str
     ) -> None:
-        super().__init__()
+        super().__init__(stream.bell)
         self._database = database
-        self._stream = stream
         self._wallets = wallets
         self._clock = clock
         self._url = url
-        self._news = asyncio.Event()
-        self._in_hand: dict[asyncio.Task[None], Platform] = {}
-
-    async def run(self) -> None:
-        """Keep passes until told to stop; what is in hand is finished, or left to the next one."""
-        with self._stream.bell() as self._news:
-            try:
-                await super().run()
-            finally:
-                await self.drain()
-
-    def stop(self) -> None:
-        """Begin nothing more."""
-        super().stop()
-        self._news.set()
 
     async def take_over(self) -> None:
         """Whoever had passes in hand is dead; only for the only worker there is."""
@@ -83,62 +68,42 @@ class PassKeeper(Sweeper):
     async def sweep(self) -> int:
         """Follow the logs, and take passes in hand; says how much that was."""
         self._news.clear()
-        now = self._clock.now()
         did = 0
         for cursor, head in await self._database.read(None, passes.behind):
-
-            async def follow(
-                tx: Transaction, cursor: PassCursor = cursor, head: int = head
-            ) -> None:
-                await passes.follow(tx, cursor, head, now)
-
-            await self._database.write(cursor.business_id, follow)
-            did += 1
+            did += await self._follow(cursor, head)
         for wallet in self._wallets.all:
             did += await self._take(wallet)
         return did
 
-    async def finish(self) -> None:
-        """Do all that can be done now, and wait until it is done."""
-        while await self.sweep() or self._in_hand:
-            if self._in_hand:
-                await asyncio.wait(self._in_hand)
+    async def _follow(self, cursor: PassCursor, head: int) -> bool:
+        """Follow the log of one business; says whether that went well."""
+        now = self._clock.now()
 
-    async def drain(self) -> None:
-        """Finish what is in hand, within ten seconds; a lease that is not let go runs out."""
-        if self._in_hand:
-            await asyncio.wait(self._in_hand, timeout=DRAIN_SECONDS)
-        for task in self._in_hand:
-            task.cancel()
-        await asyncio.gather(*self._in_hand, return_exceptions=True)
+        async def work(tx: Transaction) -> None:
+            await passes.follow(tx, cursor, head, now)
 
-    async def _rest(self) -> None:
         try:
-            async with asyncio.timeout(self.rest_seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return
-        if not self._stop.is_set():  # what happens together is told together
-            await asyncio.sleep(REST_SECONDS)
+            await self._database.write(cursor.business_id, work)
+        except Exception as error:  # noqa: BLE001 -- it keeps no other business waiting
+            log.warning("log not followed", business=cursor.business_id, error=type(error).__name__)
+            return False
+        return True
 
     async def _take(self, wallet: Wallet) -> int:
         """Take passes of a wallet in hand, as many as there are hands; says how many."""
         now, platform = self._clock.now(), wallet.platform
-        free = HANDS - Counter(self._in_hand.values())[platform]
-        if free <= 0 or not await self._database.read(
-            None, lambda tx: passes.anything_due(tx, platform, now)
-        ):
+        busy = Counter(whose for kind, whose in self._in_hand.values() if kind is platform)
+        free = HANDS - busy.total()
+        if free <= 0:
             return 0
-        taken = await self._database.write(None, lambda tx: passes.claim(tx, platform, now, free))
+        waiting = await self._database.read(None, lambda tx: passes.waiting(tx, platform, now))
+        shares = passes.shares(waiting, busy, free)
+        if not shares:
+            return 0
+        taken = await self._database.write(None, lambda tx: passes.claim(tx, platform, now, shares))
         for held in taken:
-            task = asyncio.create_task(self._serve(wallet, held), name="passes-serve")
-            self._in_hand[task] = platform
-            task.add_done_callback(self._done)
+            self._begin(self._serve(wallet, held), (platform, held.business_id))
         return len(taken)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._in_hand.pop(task, None)
-        self._news.set()
 
     async def _serve(self, wallet: Wallet, taken: WalletPass) -> None:
         """See what a pass shows, and tell its wallet if that is not what it knows."""

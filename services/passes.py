@@ -1,12 +1,14 @@
 """Passes in wallets: made, saved, removed, kept up to date, and given news to bring."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from heapq import heapify, heapreplace
 from typing import Any
 
-from sqlalchemy import delete, or_, update
+from sqlalchemy import delete, func, or_, update
 from sqlmodel import col, select
 
 from core.ids import Id
@@ -23,6 +25,7 @@ from models import (
     Actor,
     Business,
     Card,
+    Customer,
     LogHead,
     PassCursor,
     PassDevice,
@@ -32,7 +35,7 @@ from models import (
 from models.base import UtcTimestamp
 from services.card_refs import CardRef
 from services.cards import ReportCardSavedInput, report_card_saved
-from services.pass_faces import digest_of, pass_face
+from services.pass_faces import digest_of, pass_face, shown_card
 from services.pass_marks import IS_HELD, MARK, NOW, mark_by_events
 
 LEASE = timedelta(seconds=60)
@@ -44,7 +47,9 @@ FIRST_WAIT, MOST_WAIT = timedelta(seconds=5), timedelta(hours=1)
 MOST_EVENTS = 1_000
 MOST_BUSINESSES = 100
 MOST_DEVICES = 50
-"""Telephones that hold one pass; no person has more."""
+"""Telephones that hold one pass, the latest; no person has more."""
+MOST_ON_ONE = 1_000
+"""Passes on one telephone that it is told of at once."""
 
 # -- Across all businesses: these run in the name of the system. ----------------------------------
 
@@ -60,14 +65,32 @@ _BEHIND: Query[tuple[PassCursor, int]] = query(
     .where(col(LogHead.sequence) > col(PassCursor.sequence))
     .limit(MOST_BUSINESSES)
 )
-_IS_DUE = (col(WalletPass.due_at) <= NOW, col(WalletPass.platform) == _PLATFORM)
-_ANY_DUE: Query[str] = query(select(WalletPass.serial).where(*_IS_DUE).limit(1))
+
+
+def _waiting() -> Query[tuple[str, datetime]]:
+    """From one business with a mark to the next, each by one look at the index."""
+    is_marked = (col(WalletPass.platform) == _PLATFORM, col(WalletPass.due_at).is_not(None))
+    next_one = select(func.min(WalletPass.business_id)).where(*is_marked)
+    found = next_one.with_only_columns(func.min(WalletPass.business_id).label("id"))
+    tenant = found.cte("tenant", recursive=True)
+    after = next_one.where(col(WalletPass.business_id) > tenant.c.id).scalar_subquery()
+    tenant = tenant.union_all(select(after).where(tenant.c.id.is_not(None)))
+    since = (
+        select(func.min(WalletPass.due_at))
+        .where(*is_marked, col(WalletPass.business_id) == tenant.c.id)
+        .scalar_subquery()
+    )
+    return query(select(tenant.c.id, since).where(since <= NOW).order_by(since, tenant.c.id))
 
 
 def _claim(order: Any) -> Query[WalletPass]:
     due = (
         select(WalletPass.serial)
-        .where(*_IS_DUE)
+        .where(
+            col(WalletPass.platform) == _PLATFORM,
+            col(WalletPass.business_id) == param("whose"),
+            col(WalletPass.due_at) <= NOW,
+        )
         .order_by(order)
         .limit(param("most"))
         .with_for_update(skip_locked=True)
@@ -83,6 +106,7 @@ def _claim(order: Any) -> Query[WalletPass]:
     )
 
 
+_WAITING = _waiting()
 _CLAIM_OLDEST, _CLAIM_NEWEST = (
     _claim(order) for order in (col(WalletPass.due_at).asc(), col(WalletPass.due_at).desc())
 )
@@ -96,6 +120,7 @@ _CHANGED_ON: Query[WalletPass] = query(
         col(WalletPass.changed_at) > param("after", UtcTimestamp()),
     )
     .order_by(col(WalletPass.changed_at))
+    .limit(MOST_ON_ONE)
 )
 
 # -- Within one business. -------------------------------------------------------------------------
@@ -127,13 +152,26 @@ _DEVICES = query(
     select(PassDevice)
     .where(col(PassDevice.business_id) == BUSINESS, col(PassDevice.serial) == param("serial"))
     .order_by(col(PassDevice.device))
-    .limit(MOST_DEVICES)
 )
 _DEVICE = query(
     select(PassDevice).where(
         col(PassDevice.business_id) == BUSINESS,
         col(PassDevice.serial) == param("serial"),
         col(PassDevice.device) == param("device"),
+    )
+)
+_DROP_FORMER = command(
+    delete(PassDevice).where(
+        col(PassDevice.business_id) == BUSINESS,
+        col(PassDevice.serial) == param("serial"),
+        col(PassDevice.device).not_in(
+            select(PassDevice.device)
+            .where(
+                col(PassDevice.business_id) == BUSINESS, col(PassDevice.serial) == param("serial")
+            )
+            .order_by(col(PassDevice.created_at).desc(), col(PassDevice.device))
+            .limit(MOST_DEVICES)
+        ),
     )
 )
 _DROP_DEVICE = command(
@@ -263,8 +301,11 @@ async def add_device(
 ) -> bool:
     """A telephone holds an Apple pass and wants to be told of it; says whether that is new.
 
-    What happened between its being handed out and this, the telephone is told at once.
+    What happened between its being handed out and this, the telephone is told at once. Of somebody
+    who was erased no telephone is kept.
     """
+    if await _is_erased(tx, serial):
+        return False
     known = await tx.maybe(_DEVICE, serial=serial, device=device.device)
     if known is not None:
         await tx.change(known, push_token=device.push_token)
@@ -277,9 +318,18 @@ async def add_device(
         created_at=real_now,
     )
     is_new = await tx.add_if_new(added)
+    await tx.run(_DROP_FORMER, serial=serial)
     await tx.run(_SHOW_ANEW, serial=serial, platform=Platform.APPLE, now=real_now)
     await report_saved(tx, business, serial, Platform.APPLE, real_now)
     return is_new
+
+
+async def _is_erased(tx: Transaction, serial: str) -> bool:
+    # Whoever erases her at this moment waits for the row, or was faster.
+    held = await tx.maybe(_PASS, serial=serial, platform=Platform.APPLE)
+    card = await tx.get(Card, held.card_id) if held else None
+    customer = await tx.get(Customer, card.customer_id) if card else None
+    return customer is None or customer.erased_at is not None
 
 
 async def drop_device(tx: Transaction, serial: str, device: str) -> None:
@@ -307,21 +357,46 @@ async def follow(tx: Transaction, cursor: PassCursor, head: int, real_now: datet
         await mark_by_events(tx, cursor.sequence, until, real_now)
 
 
-async def anything_due(tx: Transaction, platform: Platform, real_now: datetime) -> bool:
-    """Whether a pass is to be looked at; as the system."""
-    return await tx.maybe(_ANY_DUE, platform=platform, now=real_now) is not None
+async def waiting(
+    tx: Transaction, platform: Platform, real_now: datetime
+) -> list[tuple[str, datetime]]:
+    """The businesses of whose passes some are to be looked at, and since when; as the system."""
+    return await tx.many(_WAITING, platform=platform, now=real_now)
+
+
+def shares(
+    waiting: Sequence[tuple[str, datetime]], busy: Mapping[str, int], free: int
+) -> Mapping[str, int]:
+    """How many hands each business gets: the fewest first, then whoever waits longest.
+
+    `busy` are those that it has: one with many passes does not keep the others waiting.
+    """
+    turns = [(busy.get(whose, 0), place, whose) for place, (whose, _) in enumerate(waiting)]
+    heapify(turns)
+    given: Counter[str] = Counter()
+    for _ in range(free if turns else 0):
+        has, place, whose = turns[0]
+        given[whose] += 1
+        heapreplace(turns, (has + 1, place, whose))
+    return given
 
 
 async def claim(
-    tx: Transaction, platform: Platform, real_now: datetime, most: int
+    tx: Transaction, platform: Platform, real_now: datetime, shares: Mapping[str, int]
 ) -> list[WalletPass]:
-    """Take passes in hand that are due; as the system.
+    """Take passes in hand that are due, so many of each business; as the system.
 
     Half of them are those marked last: a stamp does not wait behind a campaign to everybody.
     """
     told = {"platform": platform, "now": real_now, "until": real_now + LEASE}
-    newest = await tx.many(_CLAIM_NEWEST, most=(most + 1) // 2, **told)
-    return newest + await tx.many(_CLAIM_OLDEST, most=most - len(newest), **told)
+    taken: list[WalletPass] = []
+    for whose, most in sorted(shares.items()):
+        # One hand alone takes now the one, now the other.
+        half = (most + real_now.microsecond % 2) // 2
+        newest = await tx.many(_CLAIM_NEWEST, whose=whose, most=half, **told)
+        rest = most - len(newest)
+        taken += newest + await tx.many(_CLAIM_OLDEST, whose=whose, most=rest, **told)
+    return taken
 
 
 async def take_over(tx: Transaction, real_now: datetime) -> None:
@@ -343,7 +418,7 @@ async def look_at(tx: Transaction, taken: WalletPass, real_now: datetime, url: s
     face = await pass_face(tx, business, held, business.time(real_now), url)
     digest, news = digest_of(face), None if face.is_void else _news_of(held, real_now)
     if digest == held.shown and news is None and held.tries == 1:
-        await tx.change(held, due_at=None, tries=0)
+        await tx.change(held, due_at=None, tries=0, news_id=None)
         return None
     if digest != held.shown:
         await tx.change(held, shown=digest, changed_at=_next_second(held.changed_at, real_now))
@@ -413,11 +488,21 @@ async def _in_hand(tx: Transaction, taken: WalletPass) -> WalletPass | None:
 
 
 async def bring_news(
-    tx: Transaction, serial: str, id: str, title: str, text: str, real_now: datetime
+    tx: Transaction,
+    platforms: Collection[Platform],
+    serial: str,
+    id: str,
+    title: str,
+    text: str,
+    real_now: datetime,
 ) -> Brought:
-    """Have the passes with this serial bring a message; it is stored with the transaction."""
-    passes = await tx.many(_HELD, serial=serial)
-    if not passes:
+    """Have the passes with this serial bring a message; it is stored with the transaction.
+
+    Those in wallets that nobody here tells anything any more do not count: there it would wait for
+    ever, and the next one behind it. Neither does a void one.
+    """
+    passes = [one for one in await tx.many(_HELD, serial=serial) if one.platform in platforms]
+    if not passes or await shown_card(tx, serial) is None:
         return Brought.NOWHERE
     if any(held.news_id is not None for held in passes):
         return Brought.LATER

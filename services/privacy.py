@@ -278,11 +278,12 @@ _ERASE = (
         reason=None,
     ),
     _drop(JoinRequest, JoinRequest.card_id, "cards"),
-    command(
-        delete(PassDevice).where(col(PassDevice.business_id) == BUSINESS, _IS_ON_DEVICE),
-    ),
     _blank(
         WalletPass, WalletPass.card_id, "cards", news_title=None, news=None, news_id=None, told=[]
+    ),
+    # After its pass: a telephone that is being added holds the pass, and is seen here then.
+    command(
+        delete(PassDevice).where(col(PassDevice.business_id) == BUSINESS, _IS_ON_DEVICE),
     ),
     _blank(ClaimCode, ClaimCode.claimed_card_id, "cards", external_ref=None),
     # An answer may repeat what it was sent, contact data among it.

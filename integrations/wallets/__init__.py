@@ -53,9 +53,10 @@ class Wallets:
         """Every one of them."""
         return [wallet for wallet in (self.apple, self.google) if wallet is not None]
 
-    def on(self, platform: Platform) -> Wallet | None:
-        """The one of a platform, None where it is not configured."""
-        return next((wallet for wallet in self.all if wallet.platform is platform), None)
+    @property
+    def platforms(self) -> Sequence[Platform]:
+        """Their kinds."""
+        return [wallet.platform for wallet in self.all]
 
     async def close(self) -> None:
         """Hang up."""

@@ -59,7 +59,7 @@ def pass_document(
         "sharingProhibited": True,
         "voided": face.is_void,
         "storeCard": {
-            "headerFields": [_field("stamps", words["stamps"], f"{face.stamps} / {face.required}")],
+            "headerFields": [_field("stamps", words["stamps"], face.count)],
             # Stamps are drawn on the strip, where Apple would write the primary fields.
             "secondaryFields": [_next_goal(face, words)],
             "auxiliaryFields": _vouchers(face, words),

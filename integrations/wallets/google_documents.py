@@ -75,7 +75,7 @@ def object_document(face: PassFace, id: str, class_id: str) -> dict[str, Any]:
         "accountId": face.number,
         "loyaltyPoints": {
             "label": words["stamps"],
-            "balance": {"string": f"{face.stamps} / {face.required}"},
+            "balance": {"string": face.count},
         },
         "secondaryLoyaltyPoints": {
             "label": words["next"],

@@ -11,8 +11,8 @@ from models import Platform
 class PassFace:
     """What a pass shows its holder, in her language. Colours are `#rrggbb`, URLs are complete.
 
-    `serial` names the pass to its wallet for ever. A void pass shows that it is no longer good: its
-    `token` and `url` are empty, for they may be those of the pass that took its place.
+    `serial` names the pass to its wallet for ever. A void pass shows that it is no longer good: it
+    has no `token`, `url`, `stamps` and `next_goal`, for these are of the pass that took its place.
     """
 
     serial: str
@@ -35,6 +35,11 @@ class PassFace:
     logo_url: str | None = None
     news: str | None = field(default=None, repr=False)
     is_void: bool = False
+
+    @property
+    def count(self) -> str:
+        """The stamps, and how many make it full."""
+        return "–" if self.is_void else f"{self.stamps} / {self.required}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,10 @@
 """Google's passes in the keeper's hands: news ring so often and no more, and come once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from core.clock import ManualClock
 from core.secrets import Secrets
 from core.settings import Settings
 from db import Database, Transaction
+from events.log import events_after
 from events.stream import Stream
 from factories import Cafe, a_business, a_card, stamps
 from fakes.google_wallet import Google
@@ -18,14 +20,16 @@ from fakes.providers import serving
 from integrations.http import Outgoing
 from integrations.wallets import Wallets
 from integrations.wallets.google import GoogleWallet
+from integrations.wallets.google_callback import Called
 from models import Card, Platform
-from services.google_passes import offer
+from services.google_passes import hear, offer
 from services.pass_keeper import PassKeeper
 from services.passes import (
     LEASE,
     Brought,
     bring_news,
     claim,
+    find_pass,
     look_at,
     report_removed,
     report_saved,
@@ -49,7 +53,7 @@ class Bench:
     @property
     def keeper(self) -> PassKeeper:
         """A keeper that is told when to look: no bell wakes it."""
-        wallets, stream = Wallets(google=self.wallet), cast("Stream", None)
+        wallets, stream = Wallets(google=self.wallet), Stream(self.database, "memory://")
         return PassKeeper(self.database, stream, wallets, self.clock, URL)
 
     async def do(self, work: Any) -> Any:
@@ -59,7 +63,8 @@ class Bench:
     async def bring(self, id: str) -> Brought:
         """Have the pass bring a message."""
         told = self.card.wallet_pass_id, id, "Kopi", "2-for-1 today"
-        brought: Brought = await self.do(lambda tx: bring_news(tx, *told, self.clock.now()))
+        told_at, here = self.clock.now(), [Platform.GOOGLE]
+        brought: Brought = await self.do(lambda tx: bring_news(tx, here, *told, told_at))
         return brought
 
     @property
@@ -120,7 +125,8 @@ async def test_whoever_dies_after_telling_is_followed_by_one_who_tells_it_once(
 ) -> None:
     await bench.bring("msg_1")
     now = bench.clock.now()
-    [taken] = await bench.database.write(None, lambda tx: claim(tx, Platform.GOOGLE, now, 1))
+    whose = {bench.cafe.business.id: 1}
+    [taken] = await bench.database.write(None, lambda tx: claim(tx, Platform.GOOGLE, now, whose))
     look = await bench.do(lambda tx: look_at(tx, taken, now, URL))
     await bench.wallet.show(look.face, look.devices, look.news)
     # Here it dies, and nobody knows that it told. For as long as its lease lasts, nobody asks.
@@ -162,3 +168,25 @@ async def test_a_button_that_tells_of_the_past_is_followed_by_the_present(bench:
 
     assert [*told, bench.balance] == ["2 / 3", "0 / 3", "2 / 3"]
     assert bench.google.calls == []
+
+
+async def test_calls_of_google_count_once_and_in_their_own_order(bench: Bench) -> None:
+    """It says that the card was taken out, and then that it was saved; they come crosswise."""
+    now, seen = bench.clock.now(), []
+
+    async def hear_of(nonce: str, hours: int, *, is_saved: bool) -> None:
+        until = now + timedelta(hours=hours)
+        called = Called(
+            serial=bench.card.wallet_pass_id, is_saved=is_saved, nonce=nonce, expires_at=until
+        )
+        await bench.do(lambda tx: hear(tx, bench.cafe.business, called, now))
+        held = await bench.do(lambda tx: find_pass(tx, called.serial, Platform.GOOGLE))
+        seen.append(held[0].removed_at is None)
+
+    await asyncio.gather(*(hear_of("n2", 2, is_saved=True) for _ in range(4)))
+    await hear_of("n1", 1, is_saved=False)
+    await hear_of("n3", 3, is_saved=False)
+    await hear_of("n2", 2, is_saved=True)
+    assert seen == [True] * 5 + [False] * 2
+    rows = await bench.do(lambda tx: events_after(tx, 0, 100))
+    assert [row.type for row in rows].count("card_saved") == 1

@@ -114,12 +114,20 @@ class Desk:
 
         await self.do(work)
 
+    def another(self, *wallets: Fake) -> PassKeeper:
+        """A keeper in another process."""
+        told = {str(wallet.platform): wallet for wallet in wallets or (self.wallet,)}
+        stream = Stream(self.database, "memory://")
+        return PassKeeper(self.database, stream, Wallets(**told), self.clock, URL)  # type: ignore[arg-type]
+
     async def passes(self) -> list[WalletPass]:
         return await self.do(lambda tx: tx.many(_PASSES))
 
     async def bring(self, id: str, text: str = "Promo!") -> Brought:
         serial, now = self.card.wallet_pass_id, self.clock.now()
-        return await self.do(lambda tx: passes.bring_news(tx, serial, id, "Kopi", text, now))
+        return await self.do(
+            lambda tx: passes.bring_news(tx, [*Platform], serial, id, "Kopi", text, now)
+        )
 
 
 @pytest.fixture
@@ -150,6 +158,7 @@ async def test_a_pass_shows_what_happens_to_its_card(desk: Desk) -> None:
     assert (held.due_at, held.tries) == (None, 0)
 
 
+@pytest.mark.on("sqlite")
 async def test_what_changes_nothing_is_not_told(desk: Desk) -> None:
     await desk.save()
     await desk.stamp()
@@ -165,6 +174,7 @@ async def test_what_changes_nothing_is_not_told(desk: Desk) -> None:
     assert (held.due_at, held.tries) == (None, 0)
 
 
+@pytest.mark.on("sqlite")
 async def test_stamps_together_are_told_together(desk: Desk) -> None:
     await desk.save()
     for _ in range(4):
@@ -189,12 +199,16 @@ async def test_a_stamp_does_not_wait_behind_a_change_of_every_pass(desk: Desk) -
     now = desk.clock.now()
     for cursor, head in await desk.database.read(None, passes.behind):
         await desk.do(lambda tx, at=(cursor, head): passes.follow(tx, *at, now))
-    taken = await desk.database.write(None, lambda tx: passes.claim(tx, Platform.GOOGLE, now, 2))
+    shares = {desk.cafe.business.id: 2}
+    taken = await desk.database.write(
+        None, lambda tx: passes.claim(tx, Platform.GOOGLE, now, shares)
+    )
     assert len(taken) == 2
     assert taken[0].serial == desk.card.wallet_pass_id
     assert taken[1].serial in {card.wallet_pass_id for card in waiting}
 
 
+@pytest.mark.on("sqlite")
 async def test_each_change_falls_into_a_second_of_its_own(desk: Desk) -> None:
     await desk.save()
     moments = []
@@ -209,7 +223,7 @@ async def test_each_change_falls_into_a_second_of_its_own(desk: Desk) -> None:
 async def test_what_happens_while_a_wallet_is_told_is_told_next(desk: Desk) -> None:
     await desk.save()
     await desk.stamp()
-    another = PassKeeper(desk.database, desk.keeper._stream, desk.keeper._wallets, desk.clock, URL)
+    another = desk.another()
 
     async def meanwhile() -> None:
         await desk.stamp()
@@ -255,10 +269,7 @@ async def test_who_comes_back_after_the_lease_stores_nothing(desk: Desk) -> None
         desk.clock.advance(passes.LEASE)
         await desk.stamp()
         desk.wallet.answers = [AskAgain(seconds=100, reason="busy")]
-        other = PassKeeper(
-            desk.database, desk.keeper._stream, desk.keeper._wallets, desk.clock, URL
-        )
-        await other.finish()
+        await desk.another().finish()
         desk.wallet.answers = [Told()]
 
     desk.wallet.meanwhile = meanwhile
@@ -272,6 +283,7 @@ async def _taken(desk: Desk) -> list[Any]:
     return list(desk.keeper._in_hand)
 
 
+@pytest.mark.on("sqlite")
 async def test_a_wallet_that_is_away_is_told_later_and_later(desk: Desk) -> None:
     await desk.save()
     await desk.stamp()
@@ -295,6 +307,7 @@ async def test_a_wallet_that_is_away_is_told_later_and_later(desk: Desk) -> None
     assert (held.due_at, held.tries) == (None, 0)
 
 
+@pytest.mark.on("sqlite")
 async def test_what_a_wallet_refuses_is_told_again_at_the_next_change_only(desk: Desk) -> None:
     await desk.save()
     await desk.stamp()
@@ -328,6 +341,7 @@ async def test_the_pass_of_a_replaced_card_is_void_and_tells_nothing_of_the_new_
     assert shown[desk.card.wallet_pass_id].is_void
 
 
+@pytest.mark.on("sqlite")
 async def test_the_pass_of_a_deleted_card_is_void(desk: Desk) -> None:
     await desk.save()
     await desk.perform(delete_card, DeleteCardInput(id=Id(desk.card.id)))
@@ -393,6 +407,7 @@ async def test_names_and_languages_are_shown_as_they_are_now(desk: Desk) -> None
     assert desk.wallet.faces[-1].language == "en"
 
 
+@pytest.mark.on("sqlite")
 async def test_a_design_gives_the_colours_and_nothing_else_does(desk: Desk) -> None:
     card = await a_card(desk.database, desk.cafe.owner, None)
     for told, colours in (
@@ -408,6 +423,7 @@ async def test_a_design_gives_the_colours_and_nothing_else_does(desk: Desk) -> N
         assert (face.background, face.foreground) == colours
 
 
+@pytest.mark.on("sqlite")
 async def test_vouchers_of_the_card_are_shown(desk: Desk) -> None:
     await desk.save()
     voucher = await a_voucher(desk.database, desk.cafe.owner, card=CardRef(id=Id(desk.card.id)))
@@ -452,12 +468,14 @@ async def test_a_channel_is_told_what_became_of_its_letter(desk: Desk) -> None:
         text="Promo!",
         url=None,
     )
-    sent = [await bring(desk.database, letter, NOW)]
+    database, here = desk.database, [Platform.GOOGLE]
+    sent = [await bring(database, here, letter, NOW)]
     await desk.save()
-    sent += [await bring(desk.database, replace(letter, id=id), NOW) for id in ("msg_1", "msg_2")]
+    sent += [await bring(database, here, replace(letter, id=id), NOW) for id in ("msg_1", "msg_2")]
     assert sent == [Rejected("no pass"), Accepted(), RetryAfter(NEWS_SECONDS, is_tried=False)]
 
 
+@pytest.mark.on("sqlite")
 async def test_news_that_a_wallet_could_not_take_come_later(desk: Desk) -> None:
     await desk.save()
     await desk.bring("msg_1")
@@ -469,6 +487,7 @@ async def test_news_that_a_wallet_could_not_take_come_later(desk: Desk) -> None:
     assert await desk.bring("msg_2") is Brought.SOON
 
 
+@pytest.mark.on("sqlite")
 async def test_a_telephone_rings_three_times_a_day(desk: Desk) -> None:
     await desk.save()
     for number in range(5):
@@ -529,3 +548,120 @@ async def test_passes_of_another_wallet_and_business_are_left_alone(desk: Desk) 
     await desk.keeper.finish()
     assert {face.business_id for face in desk.wallet.faces} == {desk.cafe.business.id}
     assert {held.platform for held in await desk.passes() if held.due_at} == {Platform.APPLE}
+
+
+async def test_a_business_with_many_passes_keeps_no_other_waiting(desk: Desk) -> None:
+    for number in range(3):
+        phone = f"+62811111111{number}"
+        await desk.save(await a_card(desk.database, desk.cafe.owner, None, phone=phone))
+    other = await a_business(desk.database)
+    card = await a_card(desk.database, other.owner, None)
+    now = desk.clock.now()
+    await desk.database.write(
+        other.business.id,
+        lambda tx: passes.add_pass(tx, other.business, card, Platform.GOOGLE, now),
+    )
+    for at, cafe in ((0, desk.cafe), (1, other), (2, desk.cafe)):
+        desk.clock.advance(MINUTE)
+        told, moment = {"name": f"Name {at}"}, desk.clock.now()
+        await desk.database.write(
+            cafe.business.id,
+            lambda tx, cafe=cafe, told=told, at=moment: update_business(tx, cafe.owner, told, at),
+        )
+    waiting = await desk.database.read(
+        None, lambda tx: passes.waiting(tx, Platform.GOOGLE, desk.clock.now())
+    )
+    many, one = desk.cafe.business.id, other.business.id
+    assert [whose for whose, _ in waiting] == [one, many]
+    assert passes.shares(waiting, {}, 3) == {one: 2, many: 1}
+    assert passes.shares(waiting, {many: 15}, 1) == {one: 1}
+    assert passes.shares([], {many: 1}, 5) == {}
+    apples = await desk.database.read(
+        None, lambda tx: passes.waiting(tx, Platform.APPLE, desk.clock.now())
+    )
+    assert apples == []
+
+
+@pytest.mark.on("sqlite")
+async def test_a_log_that_cannot_be_followed_keeps_no_other_waiting(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await a_business(desk.database)
+    card, now = await a_card(desk.database, other.owner, None), desk.clock.now()
+    await desk.save()
+    await desk.database.write(
+        other.business.id,
+        lambda tx: passes.add_pass(tx, other.business, card, Platform.GOOGLE, now),
+    )
+    await desk.stamp()
+    await stamps(desk.database, other.owner, card, 2, now)
+    follow = passes.follow
+
+    async def broken(tx: Any, cursor: PassCursor, *told: Any) -> None:
+        if cursor.business_id == desk.cafe.business.id:
+            raise OSError("broken")
+        await follow(tx, cursor, *told)
+
+    monkeypatch.setattr(passes, "follow", broken)
+    await desk.keeper.finish()
+    assert [(face.business_id, face.stamps) for face in desk.wallet.faces] == [
+        (other.business.id, 2)
+    ]
+
+
+@pytest.mark.on("sqlite")
+async def test_a_void_pass_tells_nothing_of_the_card_that_took_its_place(desk: Desk) -> None:
+    await desk.save()
+    await desk.stamp(4)
+    await desk.perform(replace_card, ReplaceCardInput(card=CardRef(id=Id(desk.card.id))))
+    await desk.keeper.finish()
+    assert desk.wallet.faces[-1].is_void
+    told = len(desk.wallet.told)
+    await desk.stamp(2)
+    await desk.keeper.finish()
+    assert len(desk.wallet.told) == told
+    face = desk.wallet.faces[-1]
+    assert (face.stamps, face.next_goal, face.left, face.count) == (0, None, 0, "–")
+
+
+async def test_news_for_a_void_pass_or_a_wallet_of_former_times_wait_for_nobody(desk: Desk) -> None:
+    now, serial = desk.clock.now(), desk.card.wallet_pass_id
+    await desk.save(platform=Platform.APPLE)
+    phone = Device(device="telephone", push_token="aa" * 16)
+    await desk.do(lambda tx: passes.add_device(tx, desk.cafe.business, serial, phone, now))
+    here = [Platform.GOOGLE]  # the certificate for the other one has ended
+    told = serial, "msg_1", "Kopi", "Promo!", now
+    assert await desk.do(lambda tx: passes.bring_news(tx, here, *told)) is Brought.NOWHERE
+    await desk.save()
+    assert await desk.bring("msg_2") is Brought.SOON
+    await desk.perform(replace_card, ReplaceCardInput(card=CardRef(id=Id(desk.card.id))))
+    assert await desk.bring("msg_3") is Brought.NOWHERE
+    await desk.another(desk.wallet, Fake(Platform.APPLE)).finish()
+    assert {held.news_id for held in await desk.passes()} == {None}
+
+
+async def test_a_pass_keeps_the_latest_telephones_only(desk: Desk) -> None:
+    await desk.save(platform=Platform.APPLE)
+    serial = desk.card.wallet_pass_id
+
+    async def work(tx: Any) -> None:
+        for number in range(passes.MOST_DEVICES + 5):
+            desk.clock.advance(timedelta(seconds=1))
+            phone = Device(device=f"telephone-{number}", push_token="aa" * 16)
+            now = desk.clock.now()
+            assert await passes.add_device(tx, desk.cafe.business, serial, phone, now)
+
+    await desk.do(work)
+    kept = {one.device for one in await desk.do(lambda tx: tx.many(_DEVICES))}
+    assert kept == {f"telephone-{number}" for number in range(5, passes.MOST_DEVICES + 5)}
+
+
+async def test_of_somebody_who_was_erased_no_telephone_is_kept(desk: Desk) -> None:
+    await desk.save(platform=Platform.APPLE)
+    await desk.perform(erase_customer, EraseCustomerInput(id=Id(desk.card.customer_id)))
+    now, serial = desk.clock.now(), desk.card.wallet_pass_id
+    phone = Device(device="telephone", push_token="aa" * 16)
+    assert not await desk.do(
+        lambda tx: passes.add_device(tx, desk.cafe.business, serial, phone, now)
+    )
+    assert await desk.do(lambda tx: tx.many(_DEVICES)) == []

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("news_id", sa.String()),
         sa.Column("told", sa.Text(), nullable=False),
         sa.Column("removed_at", TIMESTAMP),
+        sa.Column("heard_until", TIMESTAMP),
         sa.ForeignKeyConstraint(["business_id"], ["business.id"]),
         sa.ForeignKeyConstraint(["card_id"], ["card.id"]),
         sa.PrimaryKeyConstraint("serial", "platform"),
@@ -36,7 +37,7 @@ def upgrade() -> None:
     op.create_index(
         "wallet_pass_due",
         "wallet_pass",
-        ["due_at"],
+        ["platform", "business_id", "due_at"],
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
     )
