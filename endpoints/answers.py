@@ -52,6 +52,12 @@ def answering(handle: Handler) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
+def stranger(request: Request) -> Context:
+    """Whoever calls, known by the address alone."""
+    deployment: Deployment = request.app.state.deployment
+    return Context(deployment, remote_address=request.client.host if request.client else "")
+
+
 def telling(
     handle: Callable[[Request], Awaitable[Response]],
 ) -> Callable[[Request], Awaitable[Response]]:

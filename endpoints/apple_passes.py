@@ -21,10 +21,12 @@ from endpoints.answers import (
     json_answer,
     object_of,
     problem,
+    stranger,
     telling,
 )
 from integrations.wallets.seam import Device, PassFace
 from models import Business, Platform, WalletPass
+from resolvers.charges import charge_holder, charge_stranger
 from resolvers.context import Deployment
 from services.logos import logo_of
 from services.pass_faces import pass_face
@@ -67,17 +69,22 @@ def with_wallet(handle: Handler) -> Callable[[Request], Awaitable[Response]]:
 async def fetch_pass(request: Request, wallet: "AppleWallet") -> Response:
     """The card as a pass, for whoever has the card's address."""
     deployment: Deployment = request.app.state.deployment
+    await charge_stranger(stranger(request))
     token, now = request.path_params["token"], deployment.clock.now()
     found = await deployment.database.read(None, lambda tx: card_by_token(tx, token))
     if found is None:
         return problem(404, "NOT_FOUND", "There is no such card.")
     card, business = found
+    made = await deployment.database.read(
+        None, lambda tx: find_pass(tx, card.wallet_pass_id, Platform.APPLE)
+    )
 
     async def work(tx: Transaction) -> PassFace:
-        held = await add_pass(tx, business, card, Platform.APPLE, now)
+        held = made[0] if made else await add_pass(tx, business, card, Platform.APPLE, now)
         return await pass_face(tx, business, held, business.time(now), deployment.settings.url)
 
-    face = await deployment.database.write(business.id, work)
+    do = deployment.database.read if made else deployment.database.write
+    face = await do(business.id, work)
     file = {"Content-Disposition": 'attachment; filename="card.pkpass"'}
     return await _as_file(deployment, wallet, business, face, file)
 
@@ -106,7 +113,10 @@ async def unregister_device(request: Request, wallet: "AppleWallet") -> Response
     deployment: Deployment = request.app.state.deployment
     held, business = await _shown(request, wallet)
     device = request.path_params["device"]
-    await deployment.database.write(business.id, lambda tx: drop_device(tx, held.serial, device))
+    if _DEVICE.fullmatch(device):
+        await deployment.database.write(
+            business.id, lambda tx: drop_device(tx, held.serial, device)
+        )
     return Response(status_code=200, headers=HEADERS)
 
 
@@ -156,6 +166,7 @@ _logged_at = 0.0
 async def take_log(request: Request, wallet: "AppleWallet") -> Response:  # noqa: ARG001 -- its door
     """What a telephone did not like. That is logged; what it says, which may name a person, not."""
     global _logged_at  # noqa: PLW0603 -- of this process
+    await charge_stranger(stranger(request))
     said = await object_of(request, _MOST_LOG_BYTES, "A log")
     lines, at = said.get("logs"), asyncio.get_running_loop().time()
     if isinstance(lines, list) and at - _logged_at >= _LOGGED_EVERY:
@@ -171,11 +182,14 @@ async def _shown(request: Request, wallet: "AppleWallet") -> tuple[WalletPass, B
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     is_good = scheme == "ApplePass" and wallet.is_token(serial, token.strip())
     if is_good and kind == wallet.pass_type:
+        # Thousands of telephones may share an address: each pass pays for itself.
+        await charge_holder(stranger(request), serial)
         found = await deployment.database.read(
             None, lambda tx: find_pass(tx, serial, Platform.APPLE)
         )
         if found is not None:
             return found
+    await charge_stranger(stranger(request))
     raise BadRequest(401, "This is no pass that you hold.")
 
 
@@ -199,7 +213,7 @@ async def _as_file(
 def _has(request: Request, changed_at: datetime) -> bool:
     try:
         known = parsedate_to_datetime(request.headers.get("if-modified-since", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return known.replace(tzinfo=known.tzinfo or UTC) >= changed_at
 

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from core.errors import Unauthenticated
 from core.ids import is_id
 from db import Transaction
-from endpoints.answers import HEADERS, BadRequest, body_of, json_answer, telling
+from endpoints.answers import HEADERS, BadRequest, body_of, json_answer, stranger, telling
 from integrations.channels.seam import (
     Callback,
     ChannelProvider,
@@ -21,7 +21,7 @@ from integrations.channels.seam import (
 )
 from models import Actor, Business, ChannelConnection
 from resolvers.charges import charge_stranger
-from resolvers.context import Context, Deployment
+from resolvers.context import Deployment
 from services import channels
 from services.channels import connection_by_id
 
@@ -54,7 +54,7 @@ async def hear_channel(request: Request) -> Response:
     try:
         heard = provider.hear(callback)
     except Forged:
-        raise await _unknown(request, deployment) from None
+        raise await _unknown(request) from None
     except Malformed as error:
         raise BadRequest(400, f"This is {error}.") from None
     if heard.challenge is not None:
@@ -93,14 +93,13 @@ async def _connection(
     if is_id(id):
         found = await deployment.database.read(None, lambda tx: connection_by_id(tx, id))
     if found is None:
-        raise await _unknown(request, deployment)
+        raise await _unknown(request)
     try:
         return *found, deployment.channels.provider(found[0])
     except ValueError:
-        raise await _unknown(request, deployment) from None
+        raise await _unknown(request) from None
 
 
-async def _unknown(request: Request, deployment: Deployment) -> Unauthenticated:
-    client = request.client
-    await charge_stranger(Context(deployment, remote_address=client.host if client else ""))
+async def _unknown(request: Request) -> Unauthenticated:
+    await charge_stranger(stranger(request))
     return Unauthenticated("This call is not signed by a provider we know.")

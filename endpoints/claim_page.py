@@ -10,12 +10,12 @@ from starlette.responses import PlainTextResponse, Response
 from core.errors import RateLimited
 from core.money import major_units
 from core.secrets import read_crockford
-from endpoints.answers import HEADERS
+from endpoints.answers import HEADERS, stranger
 from endpoints.card_page import logo_of, page
 from endpoints.codes import picture_answer, picture_of
 from models import Business, CardTemplate, ClaimCode
 from resolvers.charges import address_key
-from resolvers.context import Context, Deployment
+from resolvers.context import Deployment
 from services.tokens import claim_code_by_code
 
 _WORDS: dict[str, dict[str, Any]] = {
@@ -74,9 +74,8 @@ async def show_claim_picture(request: Request) -> Response:
 async def _found(request: Request) -> tuple[ClaimCode, Business, CardTemplate] | None:
     """The code that the address names. RateLimited for whoever missed too often."""
     deployment: Deployment = request.app.state.deployment
-    code, client = read_crockford(request.path_params["code"]), request.client
-    caller = Context(deployment, remote_address=client.host if client else "")
-    async with deployment.guesses.guess([address_key(caller)]) as guess:
+    code = read_crockford(request.path_params["code"])
+    async with deployment.guesses.guess([address_key(stranger(request))]) as guess:
         found = await deployment.database.read(None, lambda tx: claim_code_by_code(tx, code))
         guess.is_miss = found is None
     return found

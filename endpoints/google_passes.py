@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from core.errors import Unauthenticated
-from endpoints.answers import HEADERS, body_of, json_answer, telling
+from endpoints.answers import HEADERS, body_of, json_answer, stranger, telling
 from endpoints.card_page import page
 from integrations.wallets.google_callback import Forged
 from models import Platform
 from resolvers.charges import charge_stranger
-from resolvers.context import Context, Deployment
+from resolvers.context import Deployment
 from services.google_passes import hear, offer
 from services.passes import find_pass, tell_again
 from services.tokens import card_by_token
@@ -51,7 +51,7 @@ async def save_to_google(request: Request) -> Response:
     google, database = deployment.wallets.google, deployment.database
     if google is None:
         raise HTTPException(404)
-    await _charge(request, deployment)
+    await charge_stranger(stranger(request))
     token = request.path_params["token"]
     found = await database.read(None, lambda tx: card_by_token(tx, token))
     if found is None:
@@ -79,7 +79,7 @@ async def hear_google(request: Request) -> Response:
     google, database = deployment.wallets.google, deployment.database
     if google is None:
         raise HTTPException(404)
-    await _charge(request, deployment)
+    await charge_stranger(stranger(request))
     try:
         called = await google.callbacks.read(await body_of(request, MOST_BYTES, "A callback"))
     except Forged:
@@ -98,11 +98,6 @@ async def show_logo(_: Request) -> Response:
     """The logo of businesses that have none, as Google wants it: a square that it makes round."""
     headers = {"Cache-Control": "public, max-age=86400", "X-Content-Type-Options": "nosniff"}
     return Response(await asyncio.to_thread(_logo), media_type="image/png", headers=headers)
-
-
-async def _charge(request: Request, deployment: Deployment) -> None:
-    address = request.client.host if request.client else ""
-    await charge_stranger(Context(deployment, remote_address=address))
 
 
 @cache

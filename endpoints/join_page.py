@@ -12,13 +12,13 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from core.errors import RateLimited, Refused
 from core.ids import is_id
-from endpoints.answers import HEADERS, BadRequest
+from endpoints.answers import HEADERS, BadRequest, stranger
 from endpoints.card_page import MONTHS, logo_of, page
 from endpoints.codes import picture_answer
 from endpoints.forms import birthday_of, form_of
 from models import Business, CardTemplate
 from resolvers.charges import address_key
-from resolvers.context import Context, Deployment
+from resolvers.context import Deployment
 from services.cards import published
 from services.joining import JoinForm, ask_to_join, join, join_page_of, request_of
 from services.places import Place
@@ -141,10 +141,8 @@ async def confirm_joining(request: Request) -> Response:
     """Behind the mailed link: a button, and with POST the card."""
     deployment: Deployment = request.app.state.deployment
     secret = request.path_params["secret"]
-    client = request.client
-    caller = Context(deployment, remote_address=client.host if client else "")
     try:
-        async with deployment.guesses.guess([address_key(caller)]) as guess:
+        async with deployment.guesses.guess([address_key(stranger(request))]) as guess:
             found = await deployment.database.read(
                 None, lambda tx: request_of(tx, deployment.secrets, secret)
             )

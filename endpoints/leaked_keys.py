@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.errors import Unauthenticated
-from endpoints.answers import BadRequest, body_of, json_answer, telling
+from endpoints.answers import BadRequest, body_of, json_answer, stranger, telling
 from resolvers.charges import charge_stranger
-from resolvers.context import Context, Deployment
+from resolvers.context import Deployment
 from services.leaked_keys import disable_leaked
 
 _NOT_SIGNED = "This is not signed by the scanner."
@@ -31,8 +31,7 @@ async def take_leaked_keys(request: Request) -> Response:
     deployment: Deployment = request.app.state.deployment
     if deployment.scanner is None:
         raise HTTPException(404)
-    context = Context(deployment, remote_address=request.client.host if request.client else "")
-    await charge_stranger(context)
+    await charge_stranger(stranger(request))
     identifier = _header(request, "github-public-key-identifier")
     signature = _header(request, "github-public-key-signature")
     body = await body_of(request, MOST_BYTES, "A report")

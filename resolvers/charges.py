@@ -88,6 +88,14 @@ async def charge_stranger(context: Context) -> None:
         await _take(context, 1)
 
 
+async def charge_holder(context: Context, held: str) -> None:
+    """Take what a call costs from whoever shows the secret of something. RateLimited, too.
+
+    Each such thing has a bucket of its own, as large as an address's.
+    """
+    await _take_from(_strangers(context.deployment.settings), f"held:{held}", 1, context)
+
+
 async def charge_reading(context: Context, length: int) -> None:
     """Take what it costs to read so long a document. RateLimited if it cannot be paid for.
 
@@ -117,7 +125,11 @@ async def wait_to_pay(context: Context, cost: int) -> None:
 
 
 async def _take(context: Context, amount: int) -> None:
-    (bucket, whose), now = bucket_for(context), context.deployment.clock.now()
+    await _take_from(*bucket_for(context), amount, context)
+
+
+async def _take_from(bucket: Bucket, whose: str, amount: int, context: Context) -> None:
+    now = context.deployment.clock.now()
     taken = await context.deployment.buckets.take(bucket, whose, amount, now)
     if not taken.is_granted:
         raise too_fast(bucket, amount, taken.level)

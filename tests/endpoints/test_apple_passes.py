@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ import orjson
 import pytest
 from sqlmodel import col, select
 
+from core.buckets import Bucket
 from core.clock import ManualClock
 from core.ids import Id
 from core.settings import Settings
@@ -21,8 +22,9 @@ from events.log import events_after
 from factories import Cafe, a_business, a_campaign, a_card, stamps
 from fakes.apple import PASS_TYPE, Pushes, authority, push_service
 from models import Card, PassDevice, WalletPass
-from patience import until
+from patience import look_often, until
 from processes import RunningServer
+from resolvers import charges
 from services.card_refs import CardRef
 from services.cards import ReplaceCardInput, replace_card
 
@@ -36,6 +38,7 @@ ROOT = "/passes/apple/v1"
 async def pushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pushes]:
     async with push_service(tmp_path) as running:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
+        look_often(monkeypatch)
         yield running
 
 
@@ -192,6 +195,7 @@ async def test_a_telephone_that_lets_go_is_told_nothing(
     assert pushes.told[phone.push_token] == 1
 
 
+@pytest.mark.on("sqlite")
 @pytest.mark.parametrize(
     "answer", [(410, {"reason": "Unregistered"}), (400, {"reason": "BadDeviceToken"})]
 )
@@ -273,6 +277,57 @@ async def test_bad_requests_are_refused(phone: Phone, card: Card) -> None:
     assert (await phone.http.post(f"{ROOT}/log", json={"logs": "x" * 20_000})).status_code == 413
 
 
+async def test_strange_devices_and_dates_are_never_our_fault(phone: Phone, card: Card) -> None:
+    await phone.add(card)
+    for phone.device in ("%00", "%f0%9f%93%b1", "x" * 1_000, "%27%3b--"):
+        assert (await phone.register("DELETE")).status_code == 200
+        assert (await phone.register()).status_code == 400
+        assert await phone.changed() == []
+    serial = "%00%ff" + "x" * 1_000
+    assert (await phone.fetch(serial=serial)).status_code == 401
+    for phone.modified in ("Mon, 01 Jan 2024 00:00:00 +99999999999999999", "0" * 5_000):
+        assert (await phone.fetch()).status_code == 200
+
+
+@pytest.mark.on("sqlite")
+async def test_a_telephone_holds_passes_of_two_businesses(
+    phone: Phone, card: Card, database: Database, pushes: Pushes, clock: ManualClock
+) -> None:
+    other = await a_business(database)
+    theirs = await a_card(database, other.owner, None, clock.now())
+    twin = Phone(phone.http, phone.device, phone.push_token)
+    assert [(await one.add(held)).status_code for one, held in ((phone, card), (twin, theirs))] == [
+        201,
+        201,
+    ]
+    await until(lambda: pushes.told[phone.push_token] == 2)
+    assert {*await phone.changed()} == {card.wallet_pass_id, theirs.wallet_pass_id}
+    assert (await twin.register("DELETE")).status_code == 200
+    phone.since = ""
+    assert await phone.changed() == [card.wallet_pass_id]
+
+
+@pytest.mark.on("sqlite")
+async def test_who_guesses_or_asks_without_end_is_stopped(
+    phone: Phone, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await phone.add(card)
+    asks: dict[str, Callable[[], Awaitable[httpx2.Response]]] = {
+        "fetch": lambda: phone.http.get(f"/c/{card.token}/card.pkpass"),
+        "guess": lambda: phone.fetch(token="x"),
+        "complain": lambda: phone.http.post(f"{ROOT}/log", json={"logs": []}),
+        "register": phone.register,
+    }
+    for kind, ask in asks.items():
+        small = Bucket(kind, 3, 1)
+        monkeypatch.setattr(charges, "_strangers", lambda _, small=small: small)
+        statuses = [(await ask()).status_code for _ in range(4)]
+        assert statuses[3] == 429
+        assert 429 not in statuses[:3]
+    # It was the pass that asked too often: others behind the same address go on.
+    assert (await phone.fetch(token="x")).status_code == 401
+
+
 @pytest.mark.on("sqlite")
 async def test_a_tag_lies_in_the_past_of_what_is_being_stored(
     phone: Phone, card: Card, pushes: Pushes, clock: ManualClock
@@ -299,6 +354,7 @@ async def test_the_page_of_a_card_leads_to_its_pass(
     assert len(page.content) < 50_000
 
 
+@pytest.mark.on("sqlite")
 async def test_a_campaign_comes_with_the_pass(
     phone: Phone, card: Card, cafe: Cafe, database: Database, pushes: Pushes, clock: ManualClock
 ) -> None:

@@ -18,7 +18,7 @@ from factories import Cafe, a_business, a_campaign, a_card, stamps
 from fakes.google_wallet import ISSUER, Google
 from fakes.providers import serving
 from models import Card, Platform, WalletPass
-from patience import until
+from patience import look_often, until
 from services.card_refs import CardRef
 from services.cards import ReplaceCardInput, replace_card
 
@@ -27,7 +27,8 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-async def google(clock: ManualClock) -> AsyncIterator[Google]:
+async def google(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Google]:
+    look_often(monkeypatch)
     fake = Google(now=clock.now)
     async with serving(fake):
         yield fake
