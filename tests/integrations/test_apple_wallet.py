@@ -227,9 +227,7 @@ def test_the_logo_of_a_business_takes_the_place_of_ours(wallet: AppleWallet) -> 
     assert logo.convert("RGB").getpixel((10, 10)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize(
-    ("stamps", "required"), [(0, 1), (1, 1), (4, 5), (7, 14), (27, 27), (50, 50)]
-)
+@pytest.mark.parametrize(("stamps", "required"), [(0, 1), (4, 5), (27, 27), (50, 50)])
 def test_every_card_fits_on_its_strip(stamps: int, required: int) -> None:
     files = strips(stamps, required, (required,), "#3c2a21", "#fbf5ea")
     picture = Image.open(io.BytesIO(files["strip.png"])).convert("RGB")
