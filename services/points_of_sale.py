@@ -8,6 +8,7 @@ from typing import Annotated, Any, NewType
 import orjson
 from annotated_doc import Doc
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 from sqlalchemy import func, update
 from sqlmodel import col, select
 
@@ -217,9 +218,9 @@ async def update_point_of_sale(
     """Change the given fields of a point of sale; its sales go on coming in.
 
     Takes `id` and any of `name`, `location_id`, `template_id`, `settings`. Of the settings, those
-    that are given take the place of the former ones, null takes one away, and the others stay. Its
-    account stays: another one is another point of sale. A sale that waits is settled as things
-    stand then.
+    that are given take the place of the former ones, null takes one away, and the others stay; but
+    to another address the keys are told anew. Its account stays: another one is another point of
+    sale. A sale that waits is settled as things stand then.
     """
     point = await tx.maybe(_LOCKED, id=given["id"])
     if point is None:
@@ -372,6 +373,7 @@ def _other_settings(
         raise Invalid(str(error), *path) from None
     if till.account_of(settings, point.id) != point.account:
         raise Invalid("Another account is another point of sale: connect it.", *path)
+    _check_keys(former, settings, told)
     is_ready = till.is_ready(settings) and not till.needs_set_up
     values = {
         "settings": seal(secrets, point.id, settings),
@@ -381,6 +383,18 @@ def _other_settings(
         "set_up_tries": 0,
     }
     return values, shown
+
+
+def _check_keys(former: TillSettings, settings: TillSettings, told: Mapping[str, Any]) -> None:
+    """Refuse to show a key at another address to whoever may not know the key."""
+    where = settings.address
+    if where is None or getattr(former, where) == getattr(settings, where):
+        return
+    for name in settings.keys:
+        alias = to_camel(name)
+        if getattr(settings, name) is not None and alias not in told:
+            message = "At another address no key is shown that is not told with it."
+            raise Invalid(message, "input", "settings", alias)
 
 
 def _settings_of(till: Till[Any], told: Mapping[str, Any]) -> TillSettings:

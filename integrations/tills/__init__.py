@@ -43,6 +43,10 @@ class TillSettings(BaseModel):
         str_min_length=1,
         str_max_length=2_000,
     )
+    address: ClassVar[str | None] = None
+    """The setting that says where the till is asked, if there is one."""
+    keys: ClassVar[tuple[str, ...]] = ()
+    """The settings that are shown there."""
 
 
 @dataclass(frozen=True, kw_only=True)

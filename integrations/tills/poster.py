@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import orjson
@@ -52,6 +52,8 @@ _ACCOUNT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 class PosterSettings(TillSettings):
     """An account and the application that it installs."""
 
+    address: ClassVar[str | None] = "api_url"
+    keys: ClassVar[tuple[str, ...]] = ("application_secret", "access_token")
     account: str = Field(pattern=f"^{_ACCOUNT.pattern}$")
     application_secret: str = Field(repr=False)
     application_id: str | None = Field(default=None, pattern=r"^[0-9]{1,18}$")

@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 import orjson
@@ -54,6 +54,8 @@ _TOKEN = re.compile(r"[!-~]{1,8000}")
 class SyrveSettings(TillSettings):
     """An organisation, and the keys of an application that may call for it."""
 
+    address: ClassVar[str | None] = "base_url"
+    keys: ClassVar[tuple[str, ...]] = ("api_key", "client_secret", "api_login")
     organization_id: str = Field(pattern=r"^[0-9A-Za-z-]{1,64}$")
     api_key: str | None = Field(default=None, repr=False)
     app_id: str | None = None

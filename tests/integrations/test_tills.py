@@ -859,6 +859,29 @@ async def test_a_change_names_what_cannot_be_and_changes_nothing(
 
 
 @pytest.mark.on("sqlite")
+@pytest.mark.parametrize(
+    ("kind", "address", "first"),
+    [("poster", "apiUrl", "applicationSecret"), ("syrve", "baseUrl", "apiKey")],
+)
+async def test_whoever_names_another_address_is_not_shown_the_keys_there(
+    open_counter: Open, kind: str, address: str, first: str
+) -> None:
+    """A manager, or a stolen key, knows no secret of the till; nor does a server of theirs."""
+    counter = await open_counter(kind)
+    before = (await points(counter)).settings
+
+    refused = await changed(counter, settings={address: "http://127.0.0.1:9/theirs"})
+    half = {address: "http://127.0.0.1:9/theirs", first: "told"}
+    still = await changed(counter, settings=half)
+
+    fields = [one["userErrors"][0]["field"] for one in (refused, still)]
+    assert fields[0] == ["input", "settings", first]
+    assert fields[1][:2] == ["input", "settings"]
+    assert fields[1] != fields[0]
+    assert (await points(counter)).settings == before
+
+
+@pytest.mark.on("sqlite")
 async def test_a_new_token_mends_a_till_that_refused_us(open_counter: Open) -> None:
     counter = await open_counter("poster")
     await changed(counter, settings={"accessToken": "revoked"})
