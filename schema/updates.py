@@ -156,7 +156,11 @@ class UpdateWebhookEndpointInput:
     vocabulary: Annotated[Maybe[Vocabulary], Doc("The words of the bodies.")]
     ordering: Annotated[Maybe[Ordering], Doc("In which order it is served.")]
     headers: Annotated[
-        Maybe[list[HeaderInput] | None], Doc("Headers of your own on every request; null for none.")
+        Maybe[list[HeaderInput] | None],
+        Doc(
+            "Headers of your own on every request; null for none. Those there are do not follow to "
+            "another host: give them anew with its URL."
+        ),
     ]
     document: Annotated[
         Maybe[str | None],

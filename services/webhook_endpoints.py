@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
 from annotated_doc import Doc
 from sqlalchemy import func, update
@@ -247,6 +248,8 @@ async def update_webhook_endpoint(
         if url != endpoint.url:
             values |= {"url": url, **well_again(at)}
             values |= _led_elsewhere(endpoint, actor)
+            if endpoint.headers is not None and "headers" not in given:
+                _check_place(endpoint.url, url)
     told: dict[str, Callable[[Any], Any]] = {
         "name": lambda name: short_text(name, "input", "name") if name else None,
         "types": _types,
@@ -371,6 +374,14 @@ def _led_elsewhere(endpoint: WebhookEndpoint, actor: Actor) -> dict[str, Any]:
     if actor.role is Role.SCANNER:
         raise Forbidden("A scanner may not have a document's data sent elsewhere.")
     return {"document_by_id": actor.staff_id}
+
+
+def _check_place(former: str, url: str) -> None:
+    """Refuse to send headers elsewhere that were given for one place: they may carry its tokens."""
+    before, after = urlsplit(former), urlsplit(url)
+    if (before.scheme, before.netloc) != (after.scheme, after.netloc):
+        message = "Your own headers were for another place: give them anew with this URL, or null."
+        raise Invalid(message, "input", "headers")
 
 
 def _in_flight(count: int | None) -> int | None:

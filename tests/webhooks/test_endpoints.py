@@ -297,6 +297,26 @@ async def test_the_given_fields_are_changed_and_no_others(perform: Perform, cafe
     assert after.headers is not None
 
 
+async def test_headers_follow_to_no_other_place(perform: Perform, cafe: Any) -> None:
+    """Who may change an endpoint is not thereby shown the tokens that somebody else put there."""
+    headers = [HeaderInput(name="Authorization", value="Bearer canary")]
+    made = await perform(
+        create_webhook_endpoint, CreateWebhookEndpointInput(url=URL, headers=headers)
+    )
+    id, elsewhere = made.endpoint.id, "https://other.example/"
+
+    with pytest.raises(Refused) as refused:
+        await perform(update_webhook_endpoint, {"id": id, "url": elsewhere})
+    stayed = await cafe.now_of(made.endpoint)
+    nearby = await perform(update_webhook_endpoint, {"id": id, "url": f"{URL}/other"})
+    without = await perform(update_webhook_endpoint, {"id": id, "url": elsewhere, "headers": None})
+
+    assert (refused.value.code, refused.value.field) == (Code.INVALID, ["input", "headers"])
+    assert stayed == made.endpoint
+    assert nearby.endpoint.headers == made.endpoint.headers
+    assert (without.endpoint.url, without.endpoint.headers) == (elsewhere, None)
+
+
 async def test_who_leaves_the_order_by_card_frees_what_was_parked(
     perform: Perform, cafe: Any, receiver: Any, pusher: Any, stamp: Any
 ) -> None:
