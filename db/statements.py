@@ -220,7 +220,7 @@ def _reader(kind: Any, dialect: Dialect) -> tuple[int, Reader]:
     convert = _from_database(kind, dialect)
     if convert is None:
         return 1, lambda row, place: row[place]
-    return 1, lambda row, place: convert(row[place])
+    return 1, lambda row, place: None if row[place] is None else convert(row[place])
 
 
 def _to_database(kind: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
@@ -233,6 +233,9 @@ def _to_database(kind: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
 
 def _from_database(kind: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
     """The conversion of a value that was read, None where the drivers give what we want."""
+    if hasattr(kind, "reader"):  # ours: without the layers that SQLAlchemy puts around it
+        reader: Callable[[Any], Any] | None = kind.reader(dialect)
+        return reader
     if isinstance(kind, Float):  # SQLAlchemy would first ask for its number on the wire
         return None
     processor: Callable[[Any], Any] | None = kind.dialect_impl(dialect).result_processor(
@@ -246,8 +249,8 @@ def _row_reader(cls: type[Row], dialect: Dialect) -> tuple[int, Reader]:
     names = [column.name for column in columns]
     width = len(names)
     conversions = [
-        (place, column.name, convert)
-        for place, column in enumerate(columns)
+        (column.name, convert)
+        for column in columns
         if (convert := _from_database(column.type, dialect))
     ]
 
@@ -256,9 +259,9 @@ def _row_reader(cls: type[Row], dialect: Dialect) -> tuple[int, Reader]:
         if place and all(value is None for value in part):
             return None  # the missing side of an outer join
         values = dict(zip(names, part, strict=True))
-        for position, name, convert in conversions:
-            if part[position] is not None:
-                values[name] = convert(part[position])
+        for name, convert in conversions:
+            if (value := values[name]) is not None:
+                values[name] = convert(value)
         return cls.hydrate(values)
 
     return width, read

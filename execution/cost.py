@@ -52,16 +52,9 @@ class ChargeCost(SchemaExtension):
             return {}
         if not self._is_settled and charge.refusal is None and self._price is not None:
             self._is_settled = True
-            result = self.execution_context.result
-            await _settle(self.execution_context.context, charge, self._price, result)
-        return {
-            "cost": {
-                "requested": charge.requested,
-                "actual": charge.actual,
-                "remaining": charge.remaining,
-                "restoreRate": charge.bucket.per_second,
-            }
-        }
+            data = getattr(self.execution_context.result, "data", None)
+            await settle(self.execution_context.context, charge, self._price, data)
+        return {"cost": told_cost(charge)}
 
 
 def price_in(schema: GraphQLSchema, checked: Checked, operation: OperationDefinitionNode) -> Price:
@@ -118,11 +111,21 @@ def limit_headers(charge: Charge) -> dict[str, str]:
     return told
 
 
-async def _settle(context: Context, charge: Charge, price: Price, result: Any) -> None:
+async def settle(context: Context, charge: Charge, price: Price, data: Any) -> None:
     """Give back what the answer did not give."""
-    charge.actual = price.actual(getattr(result, "data", None), charge.requested)
+    charge.actual = price.actual(data, charge.requested)
     if charge.actual < charge.requested:
         deployment = context.deployment
         amount, now = charge.actual - charge.requested, deployment.clock.now()
         taken = await deployment.buckets.take(charge.bucket, charge.whose, amount, now)
         charge.level, charge.at = taken.level, now
+
+
+def told_cost(charge: Charge) -> dict[str, float]:
+    """The cost as it is told beside an answer."""
+    return {
+        "requested": charge.requested,
+        "actual": charge.actual,
+        "remaining": charge.remaining,
+        "restoreRate": charge.bucket.per_second,
+    }

@@ -1,9 +1,9 @@
 """What is counted of operations: their kind and how they ended, never a text of the caller's."""
 
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
 
-from graphql import get_operation_ast
+from graphql import GraphQLError, get_operation_ast
 from strawberry.types import ExecutionContext
 
 from core.metrics import REQUEST_SECONDS, REQUESTS
@@ -14,8 +14,16 @@ _FAULT = "INTERNAL_SERVER_ERROR"
 def count_operation(context: ExecutionContext, began: float, *, streamed: bool) -> None:
     """Count an operation that has ended; `began` is `perf_counter` then."""
     kind = kind_of(context)
-    REQUESTS.count(kind, "ok" if streamed else _status(context.result))
-    if not streamed and kind in ("query", "mutation"):
+    if streamed:
+        REQUESTS.count(kind, "ok")
+    else:
+        count(kind, getattr(context.result, "errors", None), began)
+
+
+def count(kind: str, errors: Sequence[GraphQLError] | None, began: float) -> None:
+    """Count an operation that was answered once, with these errors."""
+    REQUESTS.count(kind, _status(errors))
+    if kind in ("query", "mutation"):
         REQUEST_SECONDS.observe(perf_counter() - began, kind)
 
 
@@ -28,9 +36,8 @@ def kind_of(context: ExecutionContext) -> str:
     return operation.operation.value if operation else "invalid"
 
 
-def _status(result: Any) -> str:
+def _status(errors: Sequence[GraphQLError] | None) -> str:
     """`ok`; `denied` where the caller was told no; `fault` where it is ours."""
-    errors = getattr(result, "errors", None)
     if not errors:
         return "ok"
     ours = any((error.extensions or {}).get("code") == _FAULT for error in errors)

@@ -188,6 +188,11 @@ def limits_of(context: Context | None) -> DocumentLimits:
     return _USUAL if context is None else context.deployment.settings.document_limits
 
 
+def asks_for_schema(text: str) -> bool:
+    """Whether a document may ask for the schema: strangers are sent to the published file."""
+    return _ASKS_FOR_SCHEMA.search(text) is not None
+
+
 class CheckDocuments(SchemaExtension):
     """Runs `check_document` in the place of Strawberry's own parsing and validation."""
 
@@ -221,7 +226,7 @@ class CheckDocuments(SchemaExtension):
         """Whether a stranger asks for the schema: it is published as a file."""
         context = self.execution_context.context
         is_known = getattr(context, "caller", None) or getattr(context, "is_operator", False)
-        return not is_known and _ASKS_FOR_SCHEMA.search(text or "") is not None
+        return not is_known and asks_for_schema(text or "")
 
     def _is_ambiguous(self, document: DocumentNode | None) -> bool:
         """Whether several operations are given and none is named; Strawberry runs the first."""

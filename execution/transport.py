@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from enum import Enum
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from cross_web import HTTPException
@@ -125,6 +126,7 @@ class Accepted:
     types: tuple[str, ...]
 
     @classmethod
+    @lru_cache(256)
     def of(cls, header: str | None) -> "Accepted":
         """By weight, then in the order in which they were written; JSON where nothing is said."""
         if header is None or not header.strip():
@@ -225,12 +227,18 @@ def _in_query_string(request: Request, parse: Callable[[str | bytes], Any]) -> d
     return asked
 
 
-def _check_content_type(header: str | None) -> None:
+@lru_cache(256)
+def _is_json(header: str | None) -> bool:
+    """Whether a Content-Type is JSON in UTF-8."""
     said = Message()
     said["content-type"] = header or ""
     charset = said.get_param("charset") or "utf-8"
     given = (header or "").partition(";")[0].strip().lower()
-    if given != JSON or not isinstance(charset, str) or charset.lower() not in ("utf-8", "utf8"):
+    return given == JSON and isinstance(charset, str) and charset.lower() in ("utf-8", "utf8")
+
+
+def _check_content_type(header: str | None) -> None:
+    if not _is_json(header):
         raise Unfit(
             Outcome.MEDIA_TYPE,
             "Send `Content-Type: application/json` (in UTF-8).",
@@ -259,7 +267,7 @@ def protocol_for(accept: str | None, method: str, kind: OperationType | None) ->
 def strict_json(said: str | bytes) -> None:
     """Look at JSON that was read already once more: JSONDecodeError if an object repeats a key."""
     try:
-        json.loads(said, object_pairs_hook=_each_once, parse_int=str, parse_float=str)
+        _STRICT.decode(said if isinstance(said, str) else said.decode())
     except (RecursionError, ValueError) as error:
         raise json.JSONDecodeError(str(error), "", 0) from None
 
@@ -267,6 +275,9 @@ def strict_json(said: str | bytes) -> None:
 def _each_once(pairs: list[tuple[str, Any]]) -> None:
     if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("An object names a key twice.")
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_each_once, parse_int=str, parse_float=str)
 
 
 # -- Streams --------------------------------------------------------------------------------------

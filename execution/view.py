@@ -5,9 +5,8 @@ import json
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import strawberry
@@ -52,6 +51,7 @@ from execution.protocols import (
     Socket,
     frames_of,
 )
+from execution.running import Answer, Ready, Runner
 from execution.subscriptions import LogSubscription, log_subscription
 from execution.transport import (
     EVENT_STREAM,
@@ -68,7 +68,7 @@ from execution.transport import (
 )
 from models import Actor, encode_cursor
 from resolvers.callers import caller_of, secret_in, secret_of
-from resolvers.charges import charge_of_call, charge_reading, charge_stranger
+from resolvers.charges import charge_reading, charge_stranger
 from resolvers.context import Context, Deployment
 
 TOO_SLOW = 4008
@@ -273,6 +273,7 @@ class GraphQLView(GraphQL[Context, None]):
         self._body_bytes = settings.body_bytes
         self._core: GraphQLSchema = schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
         self.limits = settings.document_limits
+        self._runner = Runner(schema, self.limits)
         self.fanout = Fanout(deployment)
         self.seats = _Seats(settings.sockets_per_key)
 
@@ -300,7 +301,7 @@ class GraphQLView(GraphQL[Context, None]):
             return explorer()
         try:
             check_request(request)
-            response: Response = await self.run(request)
+            response = await self._run(request)
         except Unfit as error:
             return refusal(error.status_code, error.reason, error.code, error.headers)
         except HTTPException as error:
@@ -308,6 +309,7 @@ class GraphQLView(GraphQL[Context, None]):
                 return refusal(error.status_code, error.reason, "BAD_REQUEST")
             request.state.outcome = Outcome.REQUEST_ERROR
             response = refusal(200, error.reason, "OPERATION_RESOLUTION_FAILURE")
+            self._finish(request, response)
         except _TooLarge:
             said = f"A request has at most {self._body_bytes} bytes."
             return refusal(Outcome.TOO_LARGE.status, said, Outcome.TOO_LARGE.code)
@@ -315,6 +317,20 @@ class GraphQLView(GraphQL[Context, None]):
             outcome = Outcome.AWAY if isinstance(error, Overloaded) else Outcome.THROTTLED
             seconds = str(max(1, round(error.retry_after_ms / 1000)))
             return refusal(outcome.status, str(error), error.code, {"Retry-After": seconds})
+        return response
+
+    async def _run(self, request: Request) -> Response:
+        """Answer at once what can be; what streams, or is wrong, is Strawberry's to answer."""
+        context = await self.get_context(request)
+        try:
+            data = await self.parse_http_body(_Asked(request))
+        except json.JSONDecodeError as error:
+            raise HTTPException(400, "Unable to parse request body as JSON") from error
+        ready: Ready | None = request.state.ready
+        if data.protocol == "http" and ready is not None:
+            return _told(await self._runner.run(context, ready), request.state.media_type)
+        request.state.data = data
+        response: Response = await self.run(request, context=context)
         if not isinstance(response, StreamingResponse):
             self._finish(request, response)
         return response
@@ -365,6 +381,8 @@ class GraphQLView(GraphQL[Context, None]):
         """What is asked, and how its answer is to be sent. Unfit if either cannot be."""
         assert isinstance(request, _Asked)  # noqa: S101 -- we said so above
         asked = request.itself
+        if (known := getattr(asked.state, "data", None)) is not None:
+            return cast("GraphQLRequestData", known)
         context: Context = asked.state.context
         if asked.method == "GET" and context.caller is None and not context.is_operator:
             raise Unfit(
@@ -372,13 +390,12 @@ class GraphQLView(GraphQL[Context, None]):
             )
         data = await read_request(asked, self.parse_json)
         await self.pay_for_reading(context, data.query or "")
-        document = check_document(self._core, data.query or "", self.limits).document
-        operation = document and get_operation_ast(document, data.operation_name)
-        kind = operation.operation if operation else None
+        kind, asked.state.ready = self._runner.ready(data, context)
         asked.state.only_reads = kind is OperationType.QUERY
         media_type, protocol = protocol_for(asked.headers.get("accept"), asked.method, kind)
         asked.state.media_type = media_type if protocol == "http" else GRAPHQL
-        return replace(data, protocol=protocol)  # type: ignore[arg-type]
+        data.protocol = protocol  # type: ignore[assignment]
+        return data
 
     async def process_result(
         self, request: Request, result: ExecutionResult
@@ -393,30 +410,10 @@ class GraphQLView(GraphQL[Context, None]):
             request.state.outcome = Outcome.ANSWERED
         return response
 
-    async def execute_single(
-        self,
-        request: Request,
-        request_adapter: AsyncHTTPRequestAdapter,
-        sub_response: Response,
-        context: Context,
-        root_value: None,
-        request_data: GraphQLRequestData,
-    ) -> ExecutionResult:
-        """Execute what is answered once, and tell what is left of its caller's bucket."""
-        result = await super().execute_single(
-            request, request_adapter, sub_response, context, root_value, request_data
-        )
-        charge = charge_of_call.get()
-        if charge is not None:
-            sub_response.headers.update(limit_headers(charge))
-            if isinstance(charge.refusal, RateLimited):
-                sub_response.status_code = 429
-        return result
-
     async def get_context(
         self,
         request: Request | WebSocket,
-        response: Response | WebSocket,  # noqa: ARG002
+        response: Response | WebSocket | None = None,  # noqa: ARG002
     ) -> Context:
         """Who calls, by the Authorization header; sockets tell it in connection_init."""
         client = request.client
@@ -590,6 +587,20 @@ async def _going_away(scope: Scope) -> None:
     """Wait until the server stops."""
     going_away: asyncio.Event | None = scope.get("state", {}).get("going_away")
     await (going_away or asyncio.Event()).wait()
+
+
+def _told(answer: Answer, media_type: str) -> Response:
+    """An answer as a response, with what is left of its caller's bucket."""
+    outcome = Outcome.ANSWERED if answer.has_run else Outcome.REQUEST_ERROR
+    status = outcome.status_as(media_type)
+    if isinstance(answer.charge.refusal, RateLimited):
+        status = Outcome.THROTTLED.status
+    headers = {
+        "content-type": f"{media_type}; charset=utf-8",
+        "vary": "Accept, Authorization",
+        **limit_headers(answer.charge),
+    }
+    return Response(answer.body, status, headers)
 
 
 class _TooLarge(Exception):

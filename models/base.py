@@ -73,9 +73,17 @@ class UtcTimestamp(TypeDecorator[datetime]):
             return None
         if dialect.name == "sqlite":
             return datetime.fromisoformat(value)
-        # The first and the last moment there are come back as infinity, which has no timezone.
-        moment: datetime = value
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return _aware(value)
+
+    @staticmethod
+    def reader(dialect: Dialect) -> Callable[[Any], datetime]:
+        """What a value read, which is not NULL, goes through."""
+        return datetime.fromisoformat if dialect.name == "sqlite" else _aware
+
+
+def _aware(moment: datetime) -> datetime:
+    """PostgreSQL gives back the first and last moment there are as infinity, without timezone."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 class Json(TypeDecorator[Any]):
@@ -89,6 +97,11 @@ class Json(TypeDecorator[Any]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
         return None if value is None else json.loads(value)
+
+    @staticmethod
+    def reader(dialect: Dialect) -> Callable[[Any], Any]:  # noqa: ARG004 -- the same on both
+        """What a value read, which is not NULL, goes through."""
+        return json.loads
 
 
 def words(kind: type[StrEnum]) -> Any:
@@ -104,6 +117,10 @@ def words(kind: type[StrEnum]) -> Any:
 
         def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
             return None if value is None else members[value]
+
+        @staticmethod
+        def reader(dialect: Dialect) -> Callable[[Any], Any]:  # noqa: ARG004 -- the same on both
+            return members.__getitem__
 
     Word.__name__ = f"{kind.__name__}Word"
     return Word
