@@ -1,7 +1,7 @@
 """The database: one door, two kinds behind it, and nobody else knows which."""
 
 from core.settings import Settings
-from db.statements import BUSINESS, Command, Query, among, command, param, query
+from db.statements import BUSINESS, Command, PartialQuery, Query, among, command, param, query
 from db.transaction import Database, Load, Taken, Transaction, Work
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Command",
     "Database",
     "Load",
+    "PartialQuery",
     "Query",
     "Taken",
     "Transaction",

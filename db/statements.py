@@ -57,7 +57,19 @@ class among(ColumnElement[bool]):  # noqa: N801 -- reads as SQL in the statement
         self.name = name
 
 
-class _TextList(TypeDecorator[list[str]]):
+class unindexed(ColumnElement[Any]):  # noqa: N801 -- the same
+    """A column whose index is of no use: SQLite, which knows no figures, would take any."""
+
+    inherit_cache = False
+
+    def __init__(self, column: Any) -> None:
+        self.column = column
+        self.type = column.type
+
+
+class TextList(TypeDecorator[list[str]]):
+    """Texts as SQLite's json_each takes them."""
+
     impl = String
     cache_ok = True
 
@@ -68,7 +80,7 @@ class _TextList(TypeDecorator[list[str]]):
 @compiles(among, "sqlite")
 def _among_sqlite(element: among, compiler: Any, **options: Any) -> str:
     column = compiler.process(element.column, **options)
-    keys = compiler.process(bindparam(element.name, type_=_TextList()), **options)
+    keys = compiler.process(bindparam(element.name, type_=TextList()), **options)
     return f"{column} IN (SELECT value FROM json_each({keys}))"  # noqa: S608 -- SQLAlchemy's own text
 
 
@@ -77,6 +89,17 @@ def _among_postgresql(element: among, compiler: Any, **options: Any) -> str:
     column = compiler.process(element.column, **options)
     keys = compiler.process(bindparam(element.name, type_=ARRAY(String)), **options)
     return f"{column} = ANY ({keys})"
+
+
+@compiles(unindexed)
+def _unindexed(element: unindexed, compiler: Any, **options: Any) -> str:
+    text: str = compiler.process(element.column, **options)
+    return text
+
+
+@compiles(unindexed, "sqlite")
+def _unindexed_sqlite(element: unindexed, compiler: Any, **options: Any) -> str:
+    return f"+{compiler.process(element.column, **options)}"
 
 
 class Command:
@@ -90,8 +113,12 @@ class Command:
         """The text and the conversions for one database; made at the first use."""
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
-            compiled = self._compiled[dialect.name] = Compiled(self.clause, dialect)
+            compiled = self._compiled[dialect.name] = self.compiled_for(dialect)
         return compiled
+
+    def compiled_for(self, dialect: Dialect) -> "Compiled":
+        """The same, made anew."""
+        return Compiled(self.clause, dialect)
 
 
 class InsertIfNew(Command):
@@ -155,6 +182,17 @@ def query(clause: Any) -> Query[Any]:
     return Query(clause)
 
 
+class PartialQuery(Query[T_co]):
+    """A statement that gives rows with those of their columns alone that it selects."""
+
+    def __init__(self, row: type[T_co], clause: Select[Any]) -> None:
+        super().__init__(clause)
+        self._row = row
+
+    def compiled_for(self, dialect: Dialect) -> "Compiled":
+        return Compiled(self.clause, dialect, part_of=self._row)
+
+
 def command(clause: Update | Delete | Insert) -> Command:
     """Declare a statement that gives nothing back."""
     return Command(clause)
@@ -163,7 +201,7 @@ def command(clause: Update | Delete | Insert) -> Command:
 class Compiled:
     """A statement in the words of one database, with its values in and rows out converted."""
 
-    def __init__(self, clause: Any, dialect: Dialect) -> None:
+    def __init__(self, clause: Any, dialect: Dialect, part_of: type[Any] | None = None) -> None:
         made = clause.compile(dialect=dialect)
         # A list written into a statement (`.in_([…])`) is spelled out here, once.
         spelled = made.construct_expanded_state(made.params, escape_names=False)
@@ -179,7 +217,14 @@ class Compiled:
             )
             for name in spelled.positiontup or ()
         ]
-        self._shape = [_reader(item, dialect) for item in _columns(clause)]
+        kinds = _columns(clause) if part_of is None else [part_of]
+        self._shape = [_reader(kind, dialect) for kind in kinds]
+        self._row: Callable[[Sequence[Any]], Row] | None = None
+        """What makes the Row of a database row, where it is nothing but that."""
+        if part_of is not None:
+            self._row = _row_maker(part_of, list(clause.selected_columns), dialect)
+        elif len(kinds) == 1 and _is_row(kinds[0]):
+            self._row = _row_maker(kinds[0], _all_columns(kinds[0]), dialect)
 
     def bind(self, values: dict[str, Any]) -> list[Any]:
         """The values in the order in which the database wants them."""
@@ -188,10 +233,16 @@ class Compiled:
             for name, default, convert in self._binds
         ]
 
-    def read(self, row: Sequence[Any]) -> Any:
-        """A database row as a Row, a value, or a tuple of both."""
+    def read(self, rows: Sequence[Sequence[Any]]) -> list[Any]:
+        """Database rows, each as a Row, a value, or a tuple of both."""
+        if (make := self._row) is not None:
+            return [make(row) for row in rows]
         if len(self._shape) == 1:
-            return self._shape[0][1](row, 0)
+            _, read = self._shape[0]
+            return [read(row, 0) for row in rows]
+        return [self._tuple(row) for row in rows]
+
+    def _tuple(self, row: Sequence[Any]) -> tuple[Any, ...]:
         place, items = 0, []
         for width, read in self._shape:
             items.append(read(row, place))
@@ -215,7 +266,7 @@ def _returned(item: Any) -> Any:
 
 def _reader(kind: Any, dialect: Dialect) -> tuple[int, Reader]:
     """How many columns an item of a row takes, and how they are read."""
-    if isinstance(kind, type) and issubclass(kind, Row):
+    if _is_row(kind):
         return _row_reader(kind, dialect)
     convert = _from_database(kind, dialect)
     if convert is None:
@@ -244,24 +295,44 @@ def _from_database(kind: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
     return processor
 
 
+def _is_row(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Row)
+
+
+def _all_columns(cls: type[Row]) -> list[Any]:
+    return list(cls.__table__.columns)  # type: ignore[attr-defined]
+
+
 def _row_reader(cls: type[Row], dialect: Dialect) -> tuple[int, Reader]:
-    columns = list(cls.__table__.columns)  # type: ignore[attr-defined]
+    columns = _all_columns(cls)
+    width, make = len(columns), _row_maker(cls, columns, dialect)
+
+    def read(row: Sequence[Any], place: int) -> Row | None:
+        part = row[place : place + width]
+        if place and all(value is None for value in part):
+            return None  # the missing side of an outer join
+        return make(part)
+
+    return width, read
+
+
+def _row_maker(
+    cls: type[Row], columns: list[Any], dialect: Dialect
+) -> Callable[[Sequence[Any]], Row]:
+    """What makes a row of the values of some of its columns, or of all."""
     names = [column.name for column in columns]
-    width = len(names)
     conversions = [
         (column.name, convert)
         for column in columns
         if (convert := _from_database(column.type, dialect))
     ]
+    hydrate = cls.hydrate
 
-    def read(row: Sequence[Any], place: int) -> Row | None:
-        part = row[place : place + width] if place or len(row) != width else row
-        if place and all(value is None for value in part):
-            return None  # the missing side of an outer join
-        values = dict(zip(names, part, strict=True))
+    def make(values: Sequence[Any]) -> Row:
+        told = dict(zip(names, values, strict=True))
         for name, convert in conversions:
-            if (value := values[name]) is not None:
-                values[name] = convert(value)
-        return cls.hydrate(values)
+            if (value := told[name]) is not None:
+                told[name] = convert(value)
+        return hydrate(told)
 
-    return width, read
+    return make

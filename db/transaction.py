@@ -56,7 +56,7 @@ class Transaction(ABC):
         """Every row."""
         compiled = statement.on(self.dialect)
         rows = await self._fetch(compiled, compiled.bind({"business": self.business, **values}))
-        return [compiled.read(row) for row in rows]
+        return compiled.read(rows)
 
     async def get(self, cls: type[R], id: str | None) -> R | None:
         """The row of this business with this id, None if there is none."""

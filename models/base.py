@@ -11,6 +11,8 @@ from pydantic_core import PydanticUndefined
 from sqlalchemy import DateTime, Dialect, String, Text, TypeDecorator
 from sqlmodel import SQLModel
 
+_new, _put = object.__new__, object.__setattr__
+
 
 class Row(SQLModel):
     """One row of a table, as a plain value: read, decided upon, never assigned to.
@@ -34,8 +36,8 @@ class Row(SQLModel):
     @classmethod
     def hydrate(cls, values: dict[str, Any]) -> Self:
         """The row that the database returned."""
-        row = object.__new__(cls)
-        object.__setattr__(row, "__dict__", values)
+        row = _new(cls)
+        _put(row, "__dict__", values)
         return row
 
     def with_values(self, **values: Any) -> Self:

@@ -218,7 +218,7 @@ class Card(Node):
         Event,
         "Event",
         "What happened on this card, newest first.",
-        always=lambda card, _: {"card_ids": [card.id]},
+        always=lambda card, _: {"card_id": card.id},
     )
 
     @strawberry.field(description="Stamps of a full card.")

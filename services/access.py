@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, or_, update
+from sqlalchemy import delete, update
 from sqlmodel import col, select
 
 from core.secrets import SESSION_PREFIX, Secrets, is_access_token, is_api_key
@@ -13,17 +13,14 @@ from models import AccessToken, Actor, ApiKey, Business, Session, Staff
 _USED_EVERY = timedelta(minutes=1)
 
 # Who calls is found before a business is known: these run in the name of the system.
-_KEY: Query[Any] = query(
-    select(ApiKey, Staff, Business)
-    .join(Staff, col(Staff.id) == col(ApiKey.staff_id))
-    .join(Business, col(Business.id) == col(ApiKey.business_id))
-    .where(
-        or_(
-            among(col(ApiKey.digest), "digests"),
-            among(col(ApiKey.former_digest), "digests"),
-        ),
-        col(Staff.disabled_at).is_(None),
+_KEY, _FORMER_KEY = (
+    query(
+        select(ApiKey, Staff, Business)
+        .join(Staff, col(Staff.id) == col(ApiKey.staff_id))
+        .join(Business, col(Business.id) == col(ApiKey.business_id))
+        .where(among(digest, "digests"), col(Staff.disabled_at).is_(None))
     )
+    for digest in (col(ApiKey.digest), col(ApiKey.former_digest))
 )
 _SESSION: Query[Any] = query(
     select(Session, Staff, Business)
@@ -72,17 +69,24 @@ async def authenticate(
     """
     digests = secrets.digests(secret)
     if is_api_key(secret):
-        for key, staff, business in await tx.many(_KEY, digests=digests):
-            for digest in digests:
-                if key.is_good(digest, now):
-                    return Actor(business, staff, api_key=key, secret_digest=digest)
-    elif secret.startswith(SESSION_PREFIX):
+        return await _by_key(tx, _KEY, digests, now) or await _by_key(tx, _FORMER_KEY, digests, now)
+    if secret.startswith(SESSION_PREFIX):
         for session, staff, business in await tx.many(_SESSION, digests=digests, now=now):
             return Actor(business, staff, session=session, secret_digest=session.digest)
     elif is_access_token(secret):
         for token, staff, business, key, session in await tx.many(_TOKEN, digests=digests, now=now):
             if _has_its_issuer(token, staff, key, session, now):
                 return Actor(business, staff, key, session, token, token.digest)
+    return None
+
+
+async def _by_key(
+    tx: Transaction, statement: Query[Any], digests: list[str], now: datetime
+) -> Actor | None:
+    for key, staff, business in await tx.many(statement, digests=digests):
+        for digest in digests:
+            if key.is_good(digest, now):
+                return Actor(business, staff, api_key=key, secret_digest=digest)
     return None
 
 

@@ -347,6 +347,7 @@ def endpoints_of(actor: Actor) -> dict[str, Any]:
 _EVENT_CONDITIONS = {
     "types": among(col(EventRow.type), "types"),
     "location_ids": among(col(EventRow.location_id), "location_ids"),
+    "card_id": col(EventRow.card_id) == param("card_id"),
     "card_ids": among(col(EventRow.card_id), "card_ids"),
     "customer_ids": among(col(EventRow.customer_id), "customer_ids"),
     "since": col(EventRow.occurred_at) >= param("since", UtcTimestamp()),

@@ -11,7 +11,7 @@ from sqlmodel import select
 
 from core.errors import BadUserInput
 from core.ids import prefix_of
-from db import BUSINESS, Query, Transaction, param, query
+from db import BUSINESS, PartialQuery, Query, Transaction, param, query
 from models import EventRow, Row, decode_cursor
 
 R = TypeVar("R", bound=Row)
@@ -68,11 +68,20 @@ class Listing(Generic[R]):
         table: Any = row.__table__.c  # type: ignore[attr-defined]
         self._business = table.business_id
         self._key = table.sequence if row is EventRow else table.id
+        self.key: str = self._key.name
+        """The column that cursors are made of."""
         self._statement = lru_cache(256)(self._make_statement)
         self._counting = lru_cache(256)(self._make_counting)
 
-    async def page(self, tx: Transaction, args: PageArgs, **filters: Any) -> Page[R]:
-        """One page; filters that are None are left out."""
+    async def page(
+        self,
+        tx: Transaction,
+        args: PageArgs,
+        *,
+        only: frozenset[str] | None = None,
+        **filters: Any,
+    ) -> Page[R]:
+        """One page; filters that are None are left out. `only` are the columns that are wanted."""
         given = {name: value for name, value in filters.items() if value is not None}
         size, backwards = args.size(), args.last is not None
         bounds = {
@@ -80,7 +89,7 @@ class Listing(Generic[R]):
             for name, cursor in (("after", args.after), ("before", args.before))
             if cursor is not None
         }
-        statement = self._statement(tuple(sorted(given)), tuple(sorted(bounds)), backwards)
+        statement = self._statement(tuple(sorted(given)), tuple(sorted(bounds)), backwards, only)
         rows = await tx.many(statement, most=size + 1, **_values(given), **bounds)
         more, rows = len(rows) > size, rows[:size]
         if backwards:
@@ -98,7 +107,11 @@ class Listing(Generic[R]):
         return await tx.one(self._counting(tuple(sorted(given))), **_values(given))
 
     def _make_statement(
-        self, names: tuple[str, ...], bounds: tuple[str, ...], backwards: bool
+        self,
+        names: tuple[str, ...],
+        bounds: tuple[str, ...],
+        backwards: bool,
+        only: frozenset[str] | None,
     ) -> Query[R]:
         where = [self._business == BUSINESS, *(self._conditions[name] for name in names)]
         for bound in bounds:
@@ -107,7 +120,11 @@ class Listing(Generic[R]):
             where.append(self._key < edge if down else self._key > edge)
         down = self._newest_first != backwards
         order = self._key.desc() if down else self._key.asc()
-        return query(select(self._row).where(*where).order_by(order).limit(param("most")))
+        if only is None:
+            return query(select(self._row).where(*where).order_by(order).limit(param("most")))
+        wanted = [self._row.__table__.c[name] for name in sorted(only)]  # type: ignore[attr-defined]
+        clause = select(*wanted).where(*where).order_by(order).limit(param("most"))
+        return PartialQuery(self._row, clause)
 
     def _make_counting(self, names: tuple[str, ...]) -> Query[int]:
         where = [self._business == BUSINESS, *(self._conditions[name] for name in names)]

@@ -33,7 +33,7 @@ def robbed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     def on(self: Command, dialect: Any) -> Compiled:
         if self not in made:
-            made[self] = Compiled(self.clause, dialect)
+            made[self] = self.compiled_for(dialect)
         return made[self]
 
     monkeypatch.setattr(POSTGRESQL, "statement_compiler", Robbed)
