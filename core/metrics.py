@@ -99,6 +99,7 @@ class Histogram(Metric):
 # -- What is counted ------------------------------------------------------------------------------
 
 REQUESTS = Counter("requests_total", "GraphQL operations answered.", "kind", "status")
+PLANS = Counter("plans_total", "Queries for which there was a plan, and what it gave.", "outcome")
 REQUEST_SECONDS = Histogram(
     "request_seconds", "How long queries and mutations took to answer.", "kind"
 )

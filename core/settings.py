@@ -1,6 +1,7 @@
 """Every setting Stampwire reads from the environment, with its default."""
 
 from contextlib import suppress
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self
@@ -19,6 +20,13 @@ Words = Annotated[tuple[str, ...], NoDecode]
 def _also(name: str, platform: str) -> AliasChoices:
     """Our own variable, else the one that hosting platforms set."""
     return AliasChoices(name, platform)
+
+
+class Execution(StrEnum):
+    """How queries are executed."""
+
+    AUTO = "auto"
+    GRAPHQL = "graphql"
 
 
 class MissingSetting(Denied):
@@ -328,6 +336,13 @@ class Settings(BaseSettings):
             "Where a scanner of public code publishes the keys it signs with, such as "
             "`https://api.github.com/meta/public_keys/secret_scanning`; `/leaked-keys` then takes "
             "what it found. Empty means that nobody tells us of leaked keys."
+        ),
+    )
+    execution: Execution = Field(
+        Execution.AUTO,
+        description=(
+            "How queries are executed: `auto` by plans where there is one, `graphql` by "
+            "graphql-core alone. The answers are the same."
         ),
     )
     log_level: str = Field("info", description="`debug`, `info`, `warning` or `error`.")

@@ -27,11 +27,11 @@ def is_for_people(request: Request, settings: Settings) -> bool:
 
     A browser asks for `text/html`; who names a type of data too, or a query, wants its answer.
     """
+    if request.method != "GET" or not settings.has_graphiql:
+        return False
     accept = request.headers.get("accept", "").lower()
     return (
-        settings.has_graphiql
-        and request.method == "GET"
-        and "text/html" in accept
+        "text/html" in accept
         and not any(word in accept for word in _PLAIN)
         and "query" not in request.query_params
     )

@@ -41,7 +41,7 @@ for 200 ms.
 """
 _BYTES_AT_LEAST, _BYTES_OF_A_WORD, _BYTES_OF_A_CHARACTER = 2_000, 500, 4
 _ASKS_FOR_SCHEMA = re.compile(r"__(schema|type)\b")
-_LONGEST_REMEMBERED = 20_000
+LONGEST_REMEMBERED = 20_000
 _USUAL = DocumentLimits()
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 
@@ -54,6 +54,8 @@ class Checked:
     errors: tuple[GraphQLError, ...] = ()
     prices: dict[str | None, Any] = field(default_factory=dict, compare=False)
     """What its operations cost, once somebody asked (execution/cost.py)."""
+    choices: dict[str | None, Any] = field(default_factory=dict, compare=False)
+    """What @skip and @include of its operations go by, once they ran (execution/plans)."""
 
 
 def check_document(schema: GraphQLSchema, text: str, limits: DocumentLimits = _USUAL) -> Checked:
@@ -62,7 +64,7 @@ def check_document(schema: GraphQLSchema, text: str, limits: DocumentLimits = _U
     found = _remembered.get(key)
     if found is None:
         found = _check(schema, text, limits)
-        if len(text) <= _LONGEST_REMEMBERED:
+        if len(text) <= LONGEST_REMEMBERED:
             _remembered.keep(key, found, size_of(text, found.document))
     return found
 

@@ -24,11 +24,13 @@ from strawberry.execution import optimized_is_awaitable
 from strawberry.http import GraphQLRequestData
 from strawberry.schema.base import BaseSchema
 
-from core.limits import DocumentLimits
+from core.metrics import PLANS
+from core.settings import Execution, Settings
 from execution.cost import charge_for, price_in, settle, told_cost
 from execution.counting import count
-from execution.documents import Checked, asks_for_schema, check_document
+from execution.documents import LONGEST_REMEMBERED, Checked, asks_for_schema, check_document
 from execution.errors import present
+from execution.plans.cache import Plans
 from resolvers.charges import Charge, charge_of_call
 from resolvers.context import Context
 
@@ -37,6 +39,7 @@ from resolvers.context import Context
 class Ready:
     """An operation of a document that may run."""
 
+    text: str
     checked: Checked
     operation: OperationDefinitionNode
     variables: Mapping[str, Any] | None
@@ -55,10 +58,11 @@ class Answer:
 class Runner:
     """Runs what is answered once, on one schema."""
 
-    def __init__(self, schema: BaseSchema, limits: DocumentLimits) -> None:
+    def __init__(self, schema: BaseSchema, settings: Settings) -> None:
         self._core: GraphQLSchema = schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
         self._executor = schema.execution_context_class  # type: ignore[attr-defined]
-        self._limits = limits
+        self._limits = settings.document_limits
+        self._plans = Plans(schema) if settings.execution is Execution.AUTO else None
 
     def ready(
         self, asked: GraphQLRequestData, context: Context
@@ -73,7 +77,7 @@ class Runner:
         is_stranger = context.caller is None and not context.is_operator
         if checked.errors or (is_stranger and asks_for_schema(text)):
             return operation.operation, None
-        return operation.operation, Ready(checked, operation, asked.variables)
+        return operation.operation, Ready(text, checked, operation, asked.variables)
 
     async def run(self, context: Context, asked: Ready) -> Answer:
         """The answer to a query or mutation. It is charged whatever becomes of it."""
@@ -92,7 +96,21 @@ class Runner:
         count("invalid" if refusal else asked.operation.operation.value, result.errors, began)
         return _answer_of(result, charge)
 
+    async def _planned(self, context: Context, asked: Ready) -> Any:
+        """The data of the answer, by a plan; None where there is no plan that can give it."""
+        if self._plans is None or len(asked.text) > LONGEST_REMEMBERED:
+            return None
+        plan = self._plans.plan(asked.text, asked.checked, asked.operation, asked.variables)
+        if plan is None:
+            return None
+        data = await plan.answer(self._core, context, asked.variables)
+        PLANS.count("dropped" if data is None else "answered")
+        return data
+
     async def _execute(self, context: Context, asked: Ready) -> ExecutionResult:
+        data = await self._planned(context, asked)
+        if data is not None:
+            return ExecutionResult(data)
         document, name = asked.checked.document, asked.operation.name
         assert document is not None  # noqa: S101 -- what is ready has one
         try:

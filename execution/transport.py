@@ -178,7 +178,7 @@ def _ours(kind: str, parameters: str) -> Iterator[str]:
 
 def check_request(request: Request) -> None:
     """Look at what can be told before the body is read. Unfit if the request cannot be answered."""
-    if request.method not in METHODS.split(", "):
+    if request.method not in ("GET", "POST"):
         raise Unfit(Outcome.WRONG_METHOD, "GET or POST, please.", Allow=METHODS)
     if not Accepted.of(request.headers.get("accept")).types:
         raise Unfit(Outcome.NOT_ACCEPTABLE, _NOTHING_ACCEPTED)

@@ -273,7 +273,7 @@ class GraphQLView(GraphQL[Context, None]):
         self._body_bytes = settings.body_bytes
         self._core: GraphQLSchema = schema._schema  # type: ignore[attr-defined]  # noqa: SLF001
         self.limits = settings.document_limits
-        self._runner = Runner(schema, self.limits)
+        self._runner = Runner(schema, settings)
         self.fanout = Fanout(deployment)
         self.seats = _Seats(settings.sockets_per_key)
 
@@ -416,19 +416,20 @@ class GraphQLView(GraphQL[Context, None]):
         response: Response | WebSocket | None = None,  # noqa: ARG002
     ) -> Context:
         """Who calls, by the Authorization header; sockets tell it in connection_init."""
-        client = request.client
+        client, headers = request.client, request.headers
         context = Context(
             self._deployment,
             remote_address=client.host if client else "",
-            user_agent=request.headers.get("user-agent", "")[:200],
+            user_agent=headers.get("user-agent", "")[:200],
         )
         if isinstance(request, Request):
-            secret = secret_of(request.headers.getlist("authorization"))
+            told = headers.getlist("authorization")
+            secret = secret_of(told)
             context.caller = await caller_of(self._deployment, secret)
             context.is_operator = _is_operator(self._deployment, secret)
-            context.idempotency_header = request.headers.get("idempotency-key")
+            context.idempotency_header = headers.get("idempotency-key")
             request.state.context = context
-            if request.headers.get("authorization") and not context.is_operator:
+            if told and told[0] and context.caller is None and not context.is_operator:
                 await charge_stranger(context)  # a secret that opens no door is a guess
         return context
 

@@ -71,11 +71,7 @@ class UtcTimestamp(TypeDecorator[datetime]):
         return value.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if dialect.name == "sqlite":
-            return datetime.fromisoformat(value)
-        return _aware(value)
+        return None if value is None else self.reader(dialect)(value)
 
     @staticmethod
     def reader(dialect: Dialect) -> Callable[[Any], datetime]:

@@ -1,6 +1,6 @@
 """The context of a call: who calls, and the parts of the deployment it may use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,8 +10,8 @@ from core.clock import Clock
 from core.errors import Forbidden, Unauthenticated
 from core.secrets import Secrets
 from core.settings import Settings
-from db import Database, Work
-from db.relations import load_many, load_one
+from db import Database, Transaction, Work
+from db.relations import Columns, load_many, load_one
 from events.stream import Stream
 from integrations.channels import Channels
 from integrations.wallets import Wallets
@@ -114,11 +114,40 @@ class Context:
 
             loader = self._loaders[relation] = Loader(load)
         row: R | None = await loader.get(key)
-        # What was merged leads to what was kept.
-        if isinstance(row, Card | Customer) and row.merged_into is not None:
-            kept: R | None = await loader.get(row.merged_into)
-            return kept
-        return row
+        kept = _kept_for(row)
+        return row if kept is None else await loader.get(kept)
+
+    async def ones(
+        self, relation: ToOne[R], keys: Sequence[str | None], only: Columns = None
+    ) -> list[R | None]:
+        """The rows that a relation leads to from many, in their order; read at once."""
+        wanted = {key for key in keys if key is not None}
+        if not wanted:
+            return [None for _ in keys]
+        check_reach(self.actor, relation.target)
+        if only is not None and relation.target in _MERGED:
+            only |= {"merged_into"}
+
+        async def load(tx: Transaction) -> Mapping[str, R | None]:
+            found = await load_one(tx, relation, wanted, only)
+            if relation.target not in _MERGED:
+                return found
+            moved = {key: id for key, row in found.items() if (id := _kept_for(row)) is not None}
+            if not moved:
+                return found
+            kept = await load_one(tx, relation, set(moved.values()), only)
+            return {**found, **{key: kept.get(id) for key, id in moved.items()}}
+
+        found = await self.read_within(load)
+        return [None if key is None else found.get(key) for key in keys]
+
+    async def manys(
+        self, relation: ToMany[R], keys: Sequence[str], limit: int, only: Columns = None
+    ) -> list[list[R]]:
+        """The first rows that a relation leads to from many, in its order; read at once."""
+        check_reach(self.actor, relation.target)
+        found = await self.read_within(lambda tx: load_many(tx, relation, keys, limit, only))
+        return [found.get(key, []) for key in keys]
 
     async def many(self, relation: ToMany[R], key: str, limit: int = 100) -> list[R]:
         """The first rows that a relation leads to, in its order."""
@@ -131,6 +160,14 @@ class Context:
 
             loader = self._loaders[relation, limit] = Loader(load)
         return await loader.get(key) or []
+
+
+_MERGED = (Card, Customer)
+
+
+def _kept_for(row: Row | None) -> str | None:
+    """What was merged leads to what was kept: its id; None where nothing was merged."""
+    return row.__dict__["merged_into"] if isinstance(row, _MERGED) else None
 
 
 def _by_id(cls: type[R]) -> ToOne[R]:

@@ -1,12 +1,15 @@
 """What all output types share: how rows become objects, fields follow relations, lists page."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from inspect import signature
 from typing import Annotated, Any, TypeVar, cast
 
 import strawberry
 
 from db import Transaction
+from db.relations import Columns
 from events import is_event_type
 from models import EventRow, Row
 from models.relations import ToMany, ToOne
@@ -38,7 +41,13 @@ def lazy(name: str, module: str) -> Any:
 
 
 def resolved(resolve: Callable[..., Any], returns: Any, description: str, **arguments: Any) -> Any:
-    """A field by a resolver whose types are given here, not read from its annotations."""
+    """A field by a resolver whose types are given here, not read from its annotations.
+
+    What plans (execution/plans) may know of a resolver stands on it: `for_all`, a function of many
+    roots, whose `info.only` are the columns wanted of the rows (or pages) it gives; `needs`, the
+    attributes of its root that it reads; and `is_once` where it leaves traces, and so is in no
+    plan, for a plan may be dropped and its operation executed again.
+    """
     known = {"info": strawberry.Info} if "info" in signature(resolve).parameters else {}
     resolve.__annotations__ = {**known, **arguments, "return": returns}
     return strawberry.field(resolver=resolve, description=description)
@@ -50,6 +59,13 @@ def related(relation: ToOne[Any], key: str, type_: Any, description: str) -> Any
     async def resolve(root: Any, info: Info) -> Any:
         return await info.context.one(relation, getattr(root, key))
 
+    async def for_all(roots: Sequence[Any], info: Any) -> list[Any]:
+        keys = [getattr(root, key) for root in roots]
+        found: list[Any] = await info.context.ones(relation, keys, info.only)
+        return found
+
+    resolve.for_all = for_all  # type: ignore[attr-defined]
+    resolve.needs = {key}  # type: ignore[attr-defined]
     return resolved(resolve, type_ | None, description)
 
 
@@ -59,6 +75,7 @@ def shown(key: str, type_: Any, description: str) -> Any:
     def resolve(root: Any, info: Info) -> Any:  # noqa: ARG001 -- Strawberry passes it
         return getattr(root, key)
 
+    resolve.needs = {key}  # type: ignore[attr-defined]
     return resolved(resolve, type_, description)
 
 
@@ -88,20 +105,28 @@ class PageInfo:
 
 
 def _is_known(row: Any) -> bool:
-    """Whether there is a type for a row: a newer release writes events that have none here."""
-    event = getattr(row, "event", row)
+    """Whether there is a type for an event: a newer release writes some that have none here."""
+    event = row if isinstance(row, EventRow) else getattr(row, "event", None)
     return not isinstance(event, EventRow) or is_event_type(event.type)
 
 
+def _known(page: Page[Row]) -> Sequence[int]:
+    """Which rows of a page have a type: all but unknown events, and what belongs to those."""
+    rows = page.rows
+    if rows and isinstance(rows[0], Row) and not isinstance(rows[0], EventRow):
+        return range(len(rows))
+    return [place for place, row in enumerate(rows) if _is_known(row)]
+
+
 def _nodes(page: Page[Row]) -> list[Row]:
-    return [row for row in page.rows if _is_known(row)]
+    return [page.rows[place] for place in _known(page)]
 
 
 def _edges(page: Page[Row]) -> list[dict[str, Any]]:
+    cursors = page.cursors()
     return [
-        _Edge(cursor, row)  # type: ignore[misc]
-        for cursor, row in zip(page.cursors(), page.rows, strict=True)
-        if _is_known(row)
+        _Edge(cursors[place], page.rows[place])  # type: ignore[misc]
+        for place in _known(page)
     ]
 
 
@@ -197,6 +222,64 @@ _PAGING: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class _Pages:
+    """How a field reads its pages; see `listed`."""
+
+    listing: Listing[Any]
+    filter: type | None
+    always: Callable[[Any, Context], dict[str, Any]] | None
+    batch: tuple[ToMany[Any], str] | None
+    within: bool
+
+    def conditions(self, root: Any, context: Context, told: Any) -> dict[str, Any] | None:
+        """The conditions that hold; None where nothing can fulfil them."""
+        asked = (told or self.filter()).conditions() if self.filter else {}
+        held = self.always(root, context) if self.always else {}
+        if any(asked.get(name) not in (None, value) for name, value in held.items()):
+            return None  # another card's vouchers, asked of this card: there are none
+        return {**asked, **held}
+
+    async def page(
+        self, root: Any, info: Any, args: PageArgs, told: Any, only: Columns = None
+    ) -> Page[Any]:
+        """The page of one root."""
+        context: Context = info.context
+        conditions = self.conditions(root, context, told)
+        if conditions is None:
+            args.size()
+            return Page([], has_next=False, has_previous=False, count=_none)
+        if self.batch is not None and _is_first(args, told):
+            relation, key = self.batch
+            rows = await context.many(relation, getattr(root, key), args.size() + 1)
+            return self._first(root, context, rows, args.size())
+        read = context.read_within if self.within else context.read
+        return await read(lambda tx: self.listing.page(tx, args, only=only, **conditions))
+
+    async def for_all(
+        self, roots: Sequence[Any], info: Any, filter: Any = None, **asked: Any
+    ) -> list[Page[Any]]:
+        """The pages of many roots."""
+        args, told = _args(**asked), plain(filter)
+        only = None if info.only is None else info.only | {self.listing.key}
+        if self.batch is None or not _is_first(args, told):
+            pages = [self.page(root, info, args, told, only) for root in roots]
+            return [await pages[0]] if len(pages) == 1 else await asyncio.gather(*pages)
+        (relation, key), size = self.batch, args.size()
+        keys = [getattr(root, key) for root in roots]
+        found = await info.context.manys(relation, keys, size + 1, only)
+        return [
+            self._first(root, info.context, rows, size)
+            for root, rows in zip(roots, found, strict=True)
+        ]
+
+    def _first(self, root: Any, context: Context, rows: list[Any], size: int) -> Page[Any]:
+        async def count(tx: Transaction) -> int:
+            return await self.listing.count(tx, **(self.conditions(root, context, None) or {}))
+
+        return Page(rows[:size], has_next=len(rows) > size, has_previous=False, count=count)
+
+
 def listed(
     listing: Listing[Any],
     node: Any,
@@ -214,33 +297,7 @@ def listed(
     scope of whoever reached the parent, so that access tokens may read on. With `batch`, a plain
     first page under many parents is read for all of them at once.
     """
-    conditions_of = filter and (lambda told: (told or filter()).conditions())
-
-    async def page_of(
-        root: Any, info: Info, first: Any, after: Any, last: Any, before: Any, told: Any
-    ) -> Page[Any]:
-        args = PageArgs(*(plain(value) for value in (first, after, last, before)))
-        asked = conditions_of(plain(told)) if conditions_of else {}
-        held = always(root, info.context) if always else {}
-        if any(asked.get(name) not in (None, value) for name, value in held.items()):
-            # Another card's vouchers, asked of this card: there are none.
-            args.size()
-            return Page([], has_next=False, has_previous=False, count=_none)
-        conditions = {**asked, **held}
-        if batch is not None and plain(told) is None and args == PageArgs(first=args.first):
-            relation, key = batch
-            size = args.size()
-            rows = await info.context.many(relation, getattr(root, key), size + 1)
-            return Page(
-                rows[:size],
-                has_next=len(rows) > size,
-                has_previous=False,
-                count=lambda tx: listing.count(tx, **conditions),
-            )
-        read = info.context.read_within if within else info.context.read
-        return await read(lambda tx: listing.page(tx, args, **conditions))
-
-    unset = strawberry.UNSET
+    pages, unset = _Pages(listing, filter, always, batch, within), strawberry.UNSET
 
     async def resolve(
         root: Any,
@@ -250,7 +307,7 @@ def listed(
         last: Any = unset,
         before: Any = unset,
     ) -> Page[Any]:
-        return await page_of(root, info, first, after, last, before, None)
+        return await pages.page(root, info, _args(first, after, last, before), None)
 
     async def resolve_filtered(
         root: Any,
@@ -261,13 +318,29 @@ def listed(
         last: Any = unset,
         before: Any = unset,
     ) -> Page[Any]:
-        return await page_of(root, info, first, after, last, before, filter)
+        args = _args(first, after, last, before)
+        return await pages.page(root, info, args, plain(filter))
 
+    async def for_all(roots: Sequence[Any], info: Any, **asked: Any) -> list[Page[Any]]:
+        return await pages.for_all(roots, info, **asked)
+
+    for_all.gives_pages = True  # type: ignore[attr-defined]
+    resolve.for_all = resolve_filtered.for_all = for_all  # type: ignore[attr-defined]
+    resolve.needs = resolve_filtered.needs = {"id"}  # type: ignore[attr-defined]
     if filter is None:
         return resolved(resolve, connection(node, name), description, **_PAGING)
     asked: Any = filter | None
     told = Annotated[asked, strawberry.argument(description="Only items that match.")]
     return resolved(resolve_filtered, connection(node, name), description, filter=told, **_PAGING)
+
+
+def _args(first: Any = None, after: Any = None, last: Any = None, before: Any = None) -> PageArgs:
+    return PageArgs(*map(plain, (first, after, last, before)))
+
+
+def _is_first(args: PageArgs, told: Any) -> bool:
+    """Whether a plain first page is asked for."""
+    return told is None and args == PageArgs(first=args.first)
 
 
 async def _none(tx: Transaction) -> int:  # noqa: ARG001 -- as all counts are

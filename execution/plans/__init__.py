@@ -1,0 +1,1 @@
+"""Plans: a query understood once, then answered without walking its document again."""
