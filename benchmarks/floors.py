@@ -1,14 +1,15 @@
 """What an operation costs the server, beside the least that stock Strawberry asks for.
 
-Two servers in processes of their own: ours on SQLite, with keys, limits, costs, idempotency and
-the log; and Strawberry's own view, which is asked for `{ __typename }` alone. Rounds alternate; the
-figure is the server's CPU time per operation (user and system, by the kernel), and how many times
-that is of the other. Then how long it takes from a
-mutation's call to a subscriber's frame, and how much memory is resident.
+Three servers in processes of their own: ours on SQLite, with keys, limits, costs, idempotency and
+the log, once with plans and once with graphql-core alone; and Strawberry's own view, which is asked
+for `{ __typename }` alone. Rounds alternate; the figure is the server's CPU time per operation
+(user and system, by the kernel), and how many times that is of the others. Then how long it takes
+from a mutation's call to a subscriber's frame, and how much memory is resident.
 `python benchmarks/floors.py [operations] [subscribers]`
 """
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -28,7 +29,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 ROUNDS = 3
 CLIENTS = 16
-TICKS = os.sysconf("SC_CLK_TCK")
 SOCKETS_PER_KEY = 100
 DASHBOARD = """query Dashboard {
   viewer { business { name } }
@@ -47,11 +47,11 @@ WORKLOADS = {"Q1": "{ __typename }", "Q2": DASHBOARD, "Q3": CARD, "M1": STAMP}
 # -- The servers ----------------------------------------------------------------------------------
 
 
-async def ours(folder: str, subscribers: int) -> None:
+async def ours(folder: str, subscribers: int, execution: str = "auto") -> None:
     """Our server, with a café of 20 locations, 60 cards and 180 vouchers."""
     import structlog  # noqa: PLC0415
 
-    from core.settings import Settings  # noqa: PLC0415
+    from core.settings import Execution, Settings  # noqa: PLC0415
     from db.migrate import upgrade  # noqa: PLC0415
     from factories import (  # noqa: PLC0415
         a_business,
@@ -59,8 +59,8 @@ async def ours(folder: str, subscribers: int) -> None:
         a_card_template,
         a_location,
         a_staff,
+        a_voucher_goal,
         an_api_key,
-        an_award_goal,
         stamps,
     )
     from models import Role  # noqa: PLC0415
@@ -69,7 +69,10 @@ async def ours(folder: str, subscribers: int) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     wide = 1_000_000_000
     settings = Settings(
-        data_dir=Path(folder), cost_bucket=wide, connections_per_address=subscribers + 100
+        data_dir=Path(folder),
+        cost_bucket=wide,
+        connections_per_address=subscribers + 100,
+        execution=Execution(execution),
     )
     await asyncio.to_thread(upgrade, settings.database)
     app = create_app(settings)
@@ -82,7 +85,8 @@ async def ours(folder: str, subscribers: int) -> None:
         )
         for _ in range(19):
             await a_location(database, cafe.owner)
-        template = await a_card_template(database, cafe.owner, 5, [an_award_goal(5)])
+        goal = await a_voucher_goal(database, cafe.owner, 5)
+        template = await a_card_template(database, cafe.owner, 5, [goal])
         cards = [await a_card(database, cafe.owner, template.id) for _ in range(60)]
         for card in cards:
             for _ in range(3):
@@ -95,6 +99,11 @@ async def ours(folder: str, subscribers: int) -> None:
 
     options = {**server_options(settings), "loop": "none", "log_level": "error"}
     await _serve(app, options, seed)
+
+
+async def ours_by_graphql(folder: str, subscribers: int) -> None:
+    """The same, without plans."""
+    await ours(folder, subscribers, "graphql")
 
 
 async def stock(_: str, __: int) -> None:
@@ -123,6 +132,7 @@ async def _serve(app: Any, options: dict[str, Any], seed: Any) -> None:
         while not host.started:  # noqa: ASYNC110 -- uvicorn tells it in no other way
             await asyncio.sleep(0.01)
         told = {"port": door.getsockname()[1], **await seed()}
+        gc.freeze()  # as `stampwire serve` does
         print(json.dumps(told), flush=True)  # noqa: T201
         await task
 
@@ -151,9 +161,9 @@ class Side:
 
     @property
     def seconds(self) -> float:
-        """CPU time that it has used."""
-        stat = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(stat[11]) + int(stat[12])) / TICKS
+        """CPU time that all of its threads have used."""
+        threads = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        return sum(int(one.read_text().split()[0]) for one in threads) / 1e9
 
     @property
     def megabytes(self) -> float:
@@ -226,14 +236,16 @@ async def _subscribe(wire: Any, key: str) -> None:
 
 
 async def main(count: int, subscribers: int) -> None:
-    """Both sides in turn."""
+    """All sides in turn."""
     mine, other = Side("ours", subscribers), Side("stock", 0)
+    slow = Side("ours_by_graphql", 0)
+    sides = (mine, slow, other)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
-        rounds = [(other, "Q1"), *((mine, workload) for workload in WORKLOADS)]
+        rounds = [(other, "Q1"), *((side, name) for name in WORKLOADS for side in (mine, slow))]
         for side, workload in rounds:
             await side.run(session, workload, CLIENTS)
-        for side in (mine, other):
+        for side in sides:
             side.cost = {workload: [] for workload in WORKLOADS}
         for _ in range(ROUNDS):
             for side, workload in rounds:
@@ -242,10 +254,12 @@ async def main(count: int, subscribers: int) -> None:
         print(f"stock Strawberry, Q1: {unit:.0f} µs of CPU")  # noqa: T201
         for workload in WORKLOADS:
             cost = statistics.median(mine.cost[workload]) * 1e6
-            told = (
-                f"{cost:7.0f} µs of CPU ({1e6 / cost:5.0f}/s on a core), {cost / unit:6.2f} times"
+            slower = statistics.median(slow.cost[workload]) * 1e6
+            print(  # noqa: T201
+                f"{workload}: {cost:7.0f} µs of CPU ({1e6 / cost:5.0f}/s on a core), "
+                f"{cost / unit:6.2f} times; by graphql-core {slower:7.0f} µs ({slower / cost:.1f} "
+                "times as much)"
             )
-            print(f"{workload}: {told}")  # noqa: T201
         took = await frames(mine, session, 200)
         print(  # noqa: T201
             f"E2: p50 {statistics.median(took):.1f} ms, p99 {took[int(len(took) * 0.99)]:.1f} ms, "
@@ -254,7 +268,7 @@ async def main(count: int, subscribers: int) -> None:
         reading = mine.megabytes
         most = await memory_with(mine, session, subscribers)
         print(f"R: {reading:.0f} MB; with {subscribers} subscribers {most:.0f} MB")  # noqa: T201
-    for side in (mine, other):
+    for side in sides:
         side.stop()
 
 
@@ -262,7 +276,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         import uvloop
 
-        serve = {"ours": ours, "stock": stock}[sys.argv[2]]
+        serve = {"ours": ours, "ours_by_graphql": ours_by_graphql, "stock": stock}[sys.argv[2]]
         uvloop.run(serve(sys.argv[3], int(sys.argv[4])))
     else:
         given = [int(word) for word in sys.argv[1:]]
