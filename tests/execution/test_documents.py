@@ -157,6 +157,12 @@ def test_a_document_is_remembered_by_its_text_unless_it_is_long() -> None:
     assert [is_remembered(text) for text in (short, long, longer)] == [True, True, False]
 
 
+def words_in_memory() -> int:
+    """Of all documents that this process holds, those of other tests too."""
+    gc.collect()
+    return sum(isinstance(thing, Token) for thing in gc.get_objects())
+
+
 def heavy(number: int) -> str:
     """Nearly as many words as a document may have, two characters each."""
     return f"{{ double(number: {number}) {'a ' * 1_900}}}"
@@ -171,10 +177,10 @@ def broken(number: int) -> str:
 @pytest.mark.parametrize("made", [heavy, broken])
 def test_what_is_remembered_takes_no_more_than_it_may(made: Callable[[int], str]) -> None:
     """All that strangers send is remembered: of the heaviest there were once 540 MB."""
+    words_before = words_in_memory()
     for number in range(30):
         check_document(SCHEMA._schema, made(number), LIMITS)
-    gc.collect()
-    words = sum(isinstance(thing, Token) for thing in gc.get_objects())
+    words = words_in_memory() - words_before
 
     assert documents._remembered.taken <= documents.ROOM
     assert words * 500 < 1.5 * documents.ROOM  # of 30 documents there would be 28 MB
