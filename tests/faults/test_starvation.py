@@ -26,7 +26,7 @@ from processes import Process
 
 pytestmark = pytest.mark.slow
 
-ROOM = 48 * 2**20
+ROOM = 72 * 2**20
 """Bytes that a process under a cap may still take."""
 HELD = 12_000_000
 """Of these, what it lets a crowd make it hold."""

@@ -13,6 +13,7 @@ from processes import ROOT
 pytestmark = pytest.mark.on("sqlite")
 
 HERE = Path(__file__).parent
+_EXAMPLE = re.compile(r'\s*<div class="example-section.*?</div>|<pre>.*?</pre>', re.DOTALL)
 
 
 def test_the_page_is_of_this_schema() -> None:
@@ -33,4 +34,7 @@ def test_the_page_holds_every_type_and_operation_and_loads_nothing() -> None:
 
 @pytest.mark.soak
 def test_the_tool_builds_the_same_page() -> None:
-    assert build(installed(HERE / "spectaql") / "node_modules") == PAGE.read_text()
+    """But for its examples, whose values it throws dice for."""
+    built = build(installed(HERE / "spectaql") / "node_modules")
+
+    assert _EXAMPLE.sub("", built) == _EXAMPLE.sub("", PAGE.read_text())
